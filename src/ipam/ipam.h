@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Addresses for pods: host-local's configuration and meaning, done in-process; any other plugin by
+ * delegation. Called by the plugins' verbs (src/cni) and, later, by the agent.
+ */
+#pragma once
+
+#include "json/json.h"
+
+#define IPAM_IPS_MAX    8
+#define IPAM_ROUTES_MAX 64
+
+struct ipam_ip {
+    struct ip_addr address; /* with the subnet's prefix length */
+    struct ip_addr gateway; /* family 0: none */
+};
+
+struct ipam_route {
+    struct ip_addr dst;
+    struct ip_addr gw;  /* family 0: the gateway of the first address of dst's family */
+    int mtu, advmss, priority, table, scope; /* CNI 1.1.0 keys; -1 (all) when absent */
+};
+
+/* What an allocation yields; what a CNI result's ips, routes and dns are made from. */
+struct ipam_result {
+    struct ipam_ip ips[IPAM_IPS_MAX];
+    size_t n_ips;
+    struct ipam_route routes[IPAM_ROUTES_MAX];
+    size_t n_routes;
+    json_t *dns; /* owned object or NULL */
+};
+
+void ipam_result_clear(struct ipam_result *result);
+
+struct ipam_range {
+    struct ip_addr subnet, start, end; /* start and end inclusive */
+    struct ip_addr gateway;            /* family 0: none (never handed out otherwise) */
+};
+
+#define IPAM_RANGES_MAX 16 /* ranges in a set */
+
+struct ipam_config; /* host-local's part of a network configuration, checked; opaque */
+
+/*
+ * Reads the "ipam" object of a host-local network configuration: ranges or the older subnet,
+ * rangeStart, rangeEnd, gateway; routes; resolvConf; dataDir (default /var/lib/cni/networks).
+ * network is the network's name. -EINVAL with key, value and what is allowed.
+ */
+int ipam_config_parse(const json_t *ipam, const char *network, struct ipam_config **ret,
+                      struct error *err);
+void ipam_config_free(struct ipam_config *config);
+void cleanup_ipam_config(struct ipam_config **config);
+
+struct ipam_owner {
+    const char *container_id;
+    const char *ifname;
+};
+
+/*
+ * Allocates one address of each range set, or the requested ones (each must lie in a range; at most
+ * one a set). instance: the instance directory. Errors: -ENOSPC no address left, -EADDRINUSE a
+ * requested one is taken, -EEXIST the owner has an address already, -EINVAL a requested one is in
+ * no range. Takes the network's lock for as long as it works; nothing is kept on failure.
+ */
+int ipam_allocate(const struct ipam_config *config, const char *instance,
+                  const struct ipam_owner *owner, const struct ip_addr *requested,
+                  size_t n_requested, struct ipam_result *ret, struct error *err);
+
+/* Gives back all that the owner has on this network; having nothing is fine. */
+int ipam_release(const struct ipam_config *config, const char *instance,
+                 const struct ipam_owner *owner, struct error *err);
+
+/* 0 when the owner holds at least one address of this network, -ENOENT otherwise. */
+int ipam_check(const struct ipam_config *config, const char *instance,
+               const struct ipam_owner *owner, struct error *err);
+
+/* Gives back what belongs to none of the owners that keep says true for; counts what it gave back. */
+int ipam_gc(const struct ipam_config *config, const char *instance,
+            bool (*keep)(const struct ipam_owner *owner, void *cookie), void *cookie,
+            size_t *ret_released, struct error *err);
+
+/* ---- delegation (CNI specification 1.1.0, section 4) ---- */
+
+struct ipam_delegate {
+    const char *type;             /* the plugin's file name */
+    const char *cni_path;         /* directories separated by colons */
+    const char *cni_version;      /* of the network configuration */
+    const json_t *conf;           /* the whole network configuration; borrowed */
+    int64_t deadline_ns;          /* 0: none */
+};
+
+/*
+ * Executes the plugin with our environment but CNI_COMMAND=command. When the plugin answers that it
+ * does not know the version, asks for its versions and calls again with the highest it offers,
+ * converting. ADD fills ret (may be NULL for the others); the plugin's own error becomes err with
+ * its code.
+ */
+int ipam_delegate(const struct ipam_delegate *delegate, const char *command,
+                  struct ipam_result *ret, struct error *err);
+
+/* Reads ips, routes and dns of a result of any CNI version from 0.1.0 on. */
+int ipam_result_parse(const json_t *result, struct ipam_result *ret, struct error *err);

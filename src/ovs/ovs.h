@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Open vSwitch: an OVSDB client (RFC 7047) on one connection, port transactions on top of it, and
+ * private instances. Source of the schema: ovs-vswitchd.conf.db(5).
+ */
+#pragma once
+
+#include "json/json.h"
+
+/* ---- OVSDB client (ovsdb.c) ---- */
+
+struct ovsdb;
+
+/*
+ * Connects to a unix socket ("unix:/path" or "/path"). deadline_ns (clock_ns) bounds this call.
+ * Not safe for use from two threads at once. -ENOENT/-ECONNREFUSED with the path in err.
+ */
+int ovsdb_connect(const char *socket_path, int64_t deadline_ns, struct ovsdb **ret,
+                  struct error *err);
+void ovsdb_close(struct ovsdb *db);
+void cleanup_ovsdb(struct ovsdb **db);
+
+/*
+ * One transaction on database Open_vSwitch: operations is a JSON array of RFC 7047 operations
+ * (stolen). Blocks until the reply or the deadline (-ETIMEDOUT; the connection is then unusable).
+ * On success *ret_results is the array of results, one an operation; when an operation failed,
+ * -EREMOTEIO (or -EEXIST for a constraint violation, -ETIMEDOUT for a wait operation's timeout)
+ * and err says OVSDB's error and details. Echo requests of the server are answered meanwhile.
+ */
+int ovsdb_transact(struct ovsdb *db, json_t *operations, int64_t deadline_ns, json_t **ret_results,
+                   struct error *err);
+
+/* ---- ports (port.c) ---- */
+
+#define OVS_TRUNKS_MAX 4096
+
+/* Who owns a port, in external_ids of its Port and Interface rows. */
+struct ovs_owner {
+    const char *network;      /* sluice-network */
+    const char *container_id; /* sluice-container; NULL for a tenant's shared port */
+    const char *ifname;       /* sluice-ifname; NULL likewise */
+    const char *instance;     /* sluice-instance: the instance directory */
+};
+
+struct ovs_port_spec {
+    const char *bridge;
+    const char *name;       /* port and interface */
+    const char *type;       /* "", "internal", "dpdkvhostuserclient" */
+    const char *mac;        /* for internal ports; NULL: OVS chooses */
+    int mtu;                /* mtu_request; 0: none */
+    int tag;                /* access VLAN 1..4094; 0: none */
+    const uint16_t *trunks; /* VLAN ids; with n_trunks 0: none */
+    size_t n_trunks;
+    struct ovs_owner owner;
+};
+
+/*
+ * Makes all n ports in one transaction and waits until ovs-vswitchd has really made each (ofport
+ * set). When any fails (no such bridge, name taken -EEXIST, ovs-vswitchd's own `error` text), none
+ * is left and err names the port. ret_ofports may be NULL. Blocks until done or the deadline.
+ */
+int ovs_ports_add(struct ovsdb *db, const struct ovs_port_spec *specs, size_t n,
+                  int64_t deadline_ns, int *ret_ofports, struct error *err);
+
+/*
+ * Removes the ports of these names from whatever bridge has them, in one transaction; a name that
+ * no bridge has is fine. Does not wait for ovs-vswitchd unless wait is set (next_cfg/cur_cfg).
+ */
+int ovs_ports_del(struct ovsdb *db, const char *const *names, size_t n, bool wait,
+                  int64_t deadline_ns, struct error *err);
+
+/* A port as recorded in the database. Strings are borrowed from the list that holds it. */
+struct ovs_port {
+    const char *name, *bridge, *type;
+    int ofport;       /* -1: ovs-vswitchd could not make it; 0: not yet */
+    const char *error; /* ovs-vswitchd's text or "" */
+    int tag;
+    struct ovs_owner owner; /* network NULL: not Sluice's */
+};
+
+struct ovs_ports {
+    struct ovs_port *ports;
+    size_t n;
+    json_t *rows; /* owns the strings */
+};
+
+/*
+ * Lists ports: name NULL for all; ours_only leaves out those without Sluice's external_ids.
+ */
+int ovs_ports_list(struct ovsdb *db, const char *name, bool ours_only, int64_t deadline_ns,
+                   struct ovs_ports *ret, struct error *err);
+void ovs_ports_clear(struct ovs_ports *ports);
+
+/* datapath_type of a bridge ("netdev" or "system"); -ENODEV when there is no such bridge, and err
+ * lists those there are. */
+int ovs_bridge_datapath(struct ovsdb *db, const char *bridge, int64_t deadline_ns,
+                        char ret_datapath[16], struct error *err);
+
+/* ---- which OVS (instance.c) ---- */
+
+/*
+ * Path of the OVSDB socket to use: configured ("unix:/path" or a path) when given, else the
+ * instance's own OVS when it has one, else /var/run/openvswitch/db.sock. Returns buf.
+ */
+const char *ovs_socket_path(const char *configured, const char *instance, char *buf, size_t size);
+
+/* ---- a private OVS (private.c) ---- */
+
+struct ovs_private_options {
+    const char *instance;       /* everything lives in <instance>/ovs */
+    const char *const *bridges; /* made when missing, datapath netdev, in the caller's netns */
+    size_t n_bridges;
+};
+
+struct ovs_private_status {
+    bool running;
+    pid_t ovsdb_pid, vswitchd_pid; /* 0: not running */
+    char version[32];
+};
+
+/* Starts ovsdb-server and ovs-vswitchd (userspace datapath) in the caller's network namespace,
+ * or only what is not running yet; waits until they serve and each bridge works. */
+int ovs_private_up(const struct ovs_private_options *options, struct error *err);
+
+/* Stops them (by pid, after checking that the pids are still theirs) and removes <instance>/ovs.
+ * Fine when nothing runs. */
+int ovs_private_down(const char *instance, struct error *err);
+int ovs_private_status(const char *instance, struct ovs_private_status *ret, struct error *err);

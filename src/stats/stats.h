@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Percentiles and bootstrap intervals over samples. Pure; calls nothing but the C library. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Sorts in place, ascending. */
+void stats_sort(double *values, size_t n);
+
+/* The p-th percentile (0..100) of sorted values by linear interpolation between closest ranks
+ * (Hyndman & Fan 1996, type 7); NaN when n is 0. */
+double stats_percentile(const double *sorted, size_t n, double p);
+double stats_median(const double *values, size_t n); /* of unsorted values; NaN when n is 0 */
+double stats_mean(const double *values, size_t n);   /* NaN when n is 0 */
+
+struct stats_interval {
+    double low, point, high;
+};
+
+/*
+ * Ratio of medians a/b with a percentile bootstrap interval (Efron 1979) of the confidence given
+ * (0.95). Deterministic for a seed. NaNs when either is empty.
+ */
+struct stats_interval stats_ratio(const double *a, size_t na, const double *b, size_t nb,
+                                  double confidence, uint64_t seed);
+
+/* Median with its bootstrap interval. */
+struct stats_interval stats_median_interval(const double *values, size_t n, double confidence,
+                                            uint64_t seed);
