@@ -11,6 +11,7 @@ struct command {
     int (*run)(int argc, char **argv); /* argv[0] is the subcommand's name; returns an exit code */
 };
 
+int command_bench(int argc, char **argv);
 int command_compare(int argc, char **argv);
 int command_ovs(int argc, char **argv);
 int command_report(int argc, char **argv);

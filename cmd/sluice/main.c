@@ -6,6 +6,7 @@
 #include <string.h>
 
 static const struct command commands[] = {
+    {"bench", "start pods' networks and measure every step", command_bench},
     {"compare", "put two results side by side, with intervals", command_compare},
     {"ovs", "start, stop or look at a private Open vSwitch", command_ovs},
     {"report", "draw a result's figures", command_report},

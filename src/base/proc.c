@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -217,9 +218,7 @@ int proc_start(const char *const *argv, const char *const *envp, int log_fd, pid
     return spawn(&spec, -1, log_fd, log_fd, ret_pid);
 }
 
-/* Fields of /proc/PID/stat from the state on (field 3), past a name that may hold anything. */
-static int read_stat(pid_t pid, unsigned long long *utime, unsigned long long *stime,
-                     unsigned long long *start)
+int proc_start_time(pid_t pid, unsigned long long *ret_ticks)
 {
     autofree char *data = NULL;
     char path[64];
@@ -231,30 +230,25 @@ static int read_stat(pid_t pid, unsigned long long *utime, unsigned long long *s
     if (rc < 0) {
         return rc == -ENOENT ? -ESRCH : rc;
     }
+    /* Field 22, counted from behind a name that may hold anything. proc(5). */
     p = strrchr(data, ')');
     if (!p || sscanf(p + 1,
-                     " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d "
-                     "%*d %*d %llu",
-                     utime, stime, start) != 3) {
+                     " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+                     "%*d %llu",
+                     ret_ticks) != 1) {
         return -EBADMSG;
     }
     return 0;
 }
 
-int proc_start_time(pid_t pid, unsigned long long *ret_ticks)
-{
-    unsigned long long utime, stime;
-
-    return read_stat(pid, &utime, &stime, ret_ticks);
-}
-
 int proc_cpu_ns(pid_t pid, int64_t *ret_ns)
 {
-    unsigned long long utime, stime, start;
-    int rc = read_stat(pid, &utime, &stime, &start);
+    struct timespec ts;
+    clockid_t id;
 
-    if (rc == 0) {
-        *ret_ns = (int64_t)(utime + stime) * (NSEC_PER_SEC / sysconf(_SC_CLK_TCK));
+    if (clock_getcpuclockid(pid, &id) != 0 || clock_gettime(id, &ts) < 0) {
+        return -ESRCH;
     }
-    return rc;
+    *ret_ns = ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
+    return 0;
 }

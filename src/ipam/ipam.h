@@ -74,7 +74,11 @@ int ipam_release(const struct ipam_config *config, const char *instance,
 int ipam_check(const struct ipam_config *config, const char *instance,
                const struct ipam_owner *owner, struct error *err);
 
-/* Gives back what belongs to none of the owners that keep says true for; counts what it gave back. */
+/*
+ * Gives back what belongs to none of the owners that keep says true for; counts the addresses. keep
+ * is called under the network's lock. Records that don't name an interface (host-local's before
+ * 0.8) stay: nobody can tell whose they are.
+ */
 int ipam_gc(const struct ipam_config *config, const char *instance,
             bool (*keep)(const struct ipam_owner *owner, void *cookie), void *cookie,
             size_t *ret_released, struct error *err);
@@ -86,14 +90,17 @@ struct ipam_delegate {
     const char *cni_path;         /* directories separated by colons */
     const char *cni_version;      /* of the network configuration */
     const json_t *conf;           /* the whole network configuration; borrowed */
+    const char *const *env;       /* the plugin's environment (CNI_*); NULL: ours */
     int64_t deadline_ns;          /* 0: none */
 };
 
 /*
- * Executes the plugin with our environment but CNI_COMMAND=command. When the plugin answers that it
- * does not know the version, asks for its versions and calls again with the highest it offers,
- * converting. ADD fills ret (may be NULL for the others); the plugin's own error becomes err with
- * its code.
+ * Executes the plugin with that environment but CNI_COMMAND=command, and blocks until it ends or the
+ * deadline kills it. When the plugin answers that it does not know the version, asks for its
+ * versions and calls again with the highest it offers that is not above cni_version. CHECK does
+ * nothing where that is below 0.4.0, GC and STATUS where it is below 1.1.0: the verb is not there.
+ * ADD fills ret (may be NULL for the others). The plugin's own error becomes err with its code;
+ * -ENOENT no such plugin, -ETIMEDOUT, -EBADMSG and -EIO leave the code 0.
  */
 int ipam_delegate(const struct ipam_delegate *delegate, const char *command,
                   struct ipam_result *ret, struct error *err);

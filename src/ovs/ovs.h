@@ -19,6 +19,7 @@ int ovsdb_connect(const char *socket_path, int64_t deadline_ns, struct ovsdb **r
                   struct error *err);
 void ovsdb_close(struct ovsdb *db);
 void cleanup_ovsdb(struct ovsdb **db);
+#define autoovsdb __attribute__((cleanup(cleanup_ovsdb)))
 
 /*
  * One transaction on database Open_vSwitch: operations is a JSON array of RFC 7047 operations

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sluice bench: the options, and the programs' whereabouts. */
+#include "command.h"
+#include "bench/bench.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char help[] =
+    "Usage: sluice bench (--cni KIND | --cni-conf FILE | --raw DEVICE)... [OPTION]...\n"
+    "\n"
+    "Starts pods' networks through real CNI calls, measures every step, removes them, and\n"
+    "checks that nothing is left. Several networks are variants, run in turn.\n"
+    "\n"
+    "Networks:\n"
+    "  --cni KIND           one of our kinds: ovs, ovs-macvlan, ovs-macvtap, ovs-internal\n"
+    "  --cni-conf FILE      anybody's plugins: a .conf or .conflist file\n"
+    "  --cni-bin-dir DIR    where those plugins are (default /usr/lib/cni)\n"
+    "  --raw DEVICE         macvlan or veth by rtnetlink alone, from one thread: a lower bound\n"
+    "\n"
+    "Load:\n"
+    "  --pods N             pods to start (default 100, at most 10000)\n"
+    "  --tenants T          each with its own OVS port, VLAN and addresses (default 1)\n"
+    "  --arrival HOW        burst (default), seq, or closed:K, K at a time\n"
+    "  --sandbox WHAT       none (default), or process: a pause process and cgroups a pod\n"
+    "  --netns-ready        make the namespaces before the clock starts\n"
+    "  --warmup N           unmeasured pods a tenant before each run (default 1)\n"
+    "  --repeat R           runs of each variant (default 1)\n"
+    "\n"
+    "Where:\n"
+    "  --out DIR            result folder (default results/DATE-TIME)\n"
+    "  --instance DIR       the instance to use (default $SLUICE_INSTANCE or /run/sluice); its\n"
+    "                       own OVS is used, and started and stopped when it does not run\n"
+    "  --bridge NAME        OVS bridge (default sluice0)\n"
+    "  --ovs-socket PATH    use this OVS instead; the bridge must be there\n"
+    "  --json               one JSON line a run instead of tables\n";
+
+enum {
+    OPT_ARRIVAL = 256,
+    OPT_BRIDGE,
+    OPT_CNI,
+    OPT_CNI_BIN_DIR,
+    OPT_CNI_CONF,
+    OPT_HELP,
+    OPT_INSTANCE,
+    OPT_JSON,
+    OPT_NETNS_READY,
+    OPT_OUT,
+    OPT_OVS_SOCKET,
+    OPT_PODS,
+    OPT_RAW,
+    OPT_REPEAT,
+    OPT_SANDBOX,
+    OPT_TENANTS,
+    OPT_WARMUP,
+};
+
+static const struct option long_options[] = {
+    {"arrival", required_argument, NULL, OPT_ARRIVAL},
+    {"bridge", required_argument, NULL, OPT_BRIDGE},
+    {"cni", required_argument, NULL, OPT_CNI},
+    {"cni-bin-dir", required_argument, NULL, OPT_CNI_BIN_DIR},
+    {"cni-conf", required_argument, NULL, OPT_CNI_CONF},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"instance", required_argument, NULL, OPT_INSTANCE},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"netns-ready", no_argument, NULL, OPT_NETNS_READY},
+    {"out", required_argument, NULL, OPT_OUT},
+    {"ovs-socket", required_argument, NULL, OPT_OVS_SOCKET},
+    {"pods", required_argument, NULL, OPT_PODS},
+    {"raw", required_argument, NULL, OPT_RAW},
+    {"repeat", required_argument, NULL, OPT_REPEAT},
+    {"sandbox", required_argument, NULL, OPT_SANDBOX},
+    {"tenants", required_argument, NULL, OPT_TENANTS},
+    {"warmup", required_argument, NULL, OPT_WARMUP},
+    {0},
+};
+
+static int read_number(const char *name, const char *text, int min, int max, int *ret,
+                       struct error *err)
+{
+    int64_t value;
+
+    if (str_to_int64(text, min, max, &value) < 0) {
+        return error_set(err, -EINVAL,
+                         "--%s \"%.32s\" is not allowed; must be a whole number from %d to %d",
+                         name, text, min, max);
+    }
+    *ret = (int)value;
+    return 0;
+}
+
+static int read_sandbox(const char *text, enum bench_sandbox *ret, struct error *err)
+{
+    for (int i = 0; bench_sandbox_names[i]; i++) {
+        if (!strcmp(text, bench_sandbox_names[i])) {
+            *ret = (enum bench_sandbox)i;
+            return 0;
+        }
+    }
+    return error_set(err, -EINVAL, "--sandbox \"%.32s\" is not allowed; must be none or process",
+                     text);
+}
+
+static int read_option(int opt, const char *arg, struct bench_options *o, struct error *err)
+{
+    switch (opt) {
+    case OPT_CNI:
+        return bench_add_variant(o, "cni", arg, err);
+    case OPT_CNI_CONF:
+        return bench_add_variant(o, "conf", arg, err);
+    case OPT_RAW:
+        return bench_add_variant(o, "raw", arg, err);
+    case OPT_CNI_BIN_DIR:
+        o->cni_bin_dir = arg;
+        return 0;
+    case OPT_PODS:
+        return read_number("pods", arg, 1, BENCH_PODS_MAX, &o->pods, err);
+    case OPT_TENANTS:
+        return read_number("tenants", arg, 1, BENCH_TENANTS_MAX, &o->tenants, err);
+    case OPT_REPEAT:
+        return read_number("repeat", arg, 1, 1000, &o->repeat, err);
+    case OPT_WARMUP:
+        return read_number("warmup", arg, 0, 100, &o->warmup, err);
+    case OPT_ARRIVAL:
+        return bench_arrival_parse(arg, &o->arrival, err);
+    case OPT_SANDBOX:
+        return read_sandbox(arg, &o->sandbox, err);
+    case OPT_NETNS_READY:
+        o->netns_ready = true;
+        return 0;
+    case OPT_OUT:
+        o->out = arg;
+        return 0;
+    case OPT_INSTANCE:
+        o->instance = instance_dir(arg);
+        return 0;
+    case OPT_BRIDGE:
+        o->bridge = arg;
+        return 0;
+    case OPT_OVS_SOCKET:
+        o->ovs_socket = arg;
+        return 0;
+    default:
+        o->json = true;
+        return 0;
+    }
+}
+
+/* Our programs lie beside this one in a build tree, else where they were installed. */
+static const char *find_program(const char *name, char *buf, size_t size)
+{
+    ssize_t n = readlink("/proc/self/exe", buf, size - 1);
+    char *slash;
+
+    buf[n > 0 ? n : 0] = '\0';
+    slash = strrchr(buf, '/');
+    if (slash) {
+        snprintf(slash + 1, size - (size_t)(slash + 1 - buf), "%s", name);
+    }
+    if (access(buf, X_OK) != 0) {
+        snprintf(buf, size, "%s/%s", SLUICE_LIBEXECDIR, name);
+    }
+    return buf;
+}
+
+static int check_options(const struct bench_options *options, struct error *err)
+{
+    if (!options->n_variants) {
+        return error_set(err, -EINVAL, "nothing to start: give --cni, --cni-conf or --raw");
+    }
+    if (options->tenants > options->pods) {
+        return error_set(err, -EINVAL, "--tenants %d is not allowed; must be at most --pods %d",
+                         options->tenants, options->pods);
+    }
+    if (options->netns_ready && options->sandbox != BENCH_SANDBOX_NONE) {
+        return error_set(err, -EINVAL, "--netns-ready goes with --sandbox none only");
+    }
+    return 0;
+}
+
+int command_bench(int argc, char **argv)
+{
+    char plugin[512], pause_program[512], out[64];
+    struct bench_options options = {.pods = 100,
+                                    .tenants = 1,
+                                    .repeat = 1,
+                                    .warmup = 1,
+                                    .bridge = "sluice0",
+                                    .instance = instance_dir(NULL),
+                                    .cni_bin_dir = "/usr/lib/cni",
+                                    .arrival = {.text = "burst"}};
+    time_t now = time(NULL);
+    struct error err = {0};
+    struct tm local;
+    int opt, rc;
+
+    while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (opt == OPT_HELP) {
+            fputs(help, stdout);
+            return EXIT_DONE;
+        }
+        if (opt == '?') {
+            return command_usage(argv[0], "unknown or incomplete option");
+        }
+        if (read_option(opt, optarg, &options, &err) < 0) {
+            return command_usage(argv[0], "%s", err.text);
+        }
+    }
+    if (optind < argc) {
+        return command_usage(argv[0], "unexpected argument '%s'", argv[optind]);
+    }
+    if (check_options(&options, &err) < 0) {
+        return command_usage(argv[0], "%s", err.text);
+    }
+    if (geteuid() != 0) {
+        error_set(&err, -EPERM, "needs root: it makes network namespaces and devices");
+        return command_fail(argv[0], &err);
+    }
+    options.plugin = find_program("sluice-cni-standalone", plugin, sizeof(plugin));
+    options.pause = find_program("sluice-pause", pause_program, sizeof(pause_program));
+    if (!options.out) {
+        strftime(out, sizeof(out), "results/%Y%m%d-%H%M%S", localtime_r(&now, &local));
+        options.out = out;
+    }
+    rc = bench_run(&options, &err);
+    if (rc < 0) {
+        command_fail(argv[0], &err);
+        return rc == -EREMOTEIO ? EXIT_INVALID_RESULT : EXIT_FAILED;
+    }
+    if (!options.json) {
+        printf("Result: %s\n", options.out);
+    }
+    return EXIT_DONE;
+}

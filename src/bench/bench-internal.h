@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this room share. */
+#pragma once
+
+#include "bench/bench.h"
+#include "json/json.h"
+#include "ovs/ovs.h"
+#include "span/span.h"
+
+#include <stdatomic.h>
+
+#define BENCH_ERRORS_SHOWN 3
+
+struct bench_pod {
+    struct bench_run *run;
+    int index, tenant;
+    char container_id[SPAN_POD_MAX];
+    char netns_path[256];
+    bool has_netns, started; /* started: an ADD was tried, so that a DEL is due */
+    json_t *result;  /* ADD's answer, for DEL's prevResult; NULL: none */
+    pid_t pause_pid; /* 0: none */
+    bool failed;
+    struct error error;
+};
+
+/* CPU seconds so far of everybody concerned; differences between two are a phase's. */
+struct bench_cpu {
+    double bench, plugin, vswitchd, ovsdb, total;
+};
+
+/* One phase of a run: start or teardown. */
+struct bench_phase {
+    int64_t t0_ns, t1_ns; /* first request, last pod ready */
+    struct bench_cpu cpu;
+};
+
+struct bench_run {
+    const struct bench_options *options;
+    const struct bench_variant *variant;
+    char uuid[37];
+    char id[9];       /* start of the uuid: part of every container ID */
+    char dir[512];    /* result folder of this run */
+    char work[512];   /* <instance>/bench/<id>: namespaces */
+    char spans_path[544];
+    int spans_fd;
+    struct bench_pod *pods;
+    int n_pods;
+    struct bench_phase start, teardown;
+    pid_t vswitchd_pid, ovsdb_pid; /* 0: none */
+    atomic_int done;
+    _Atomic(int64_t) plugin_cpu_ns; /* of children that have ended */
+    json_t **confs; /* one a tenant: a configuration list */
+    json_t *problems; /* array of texts; a run without any is a result */
+    void *driver_state;
+};
+
+/* A way to make pods' networks: a row in driver.c. */
+struct bench_driver {
+    const char *name;
+    /* Checks `what` and makes the variant's name. */
+    int (*check)(const char *what, char name[64], struct error *err);
+    int (*prepare)(struct bench_run *run, struct error *err);
+    void (*finish)(struct bench_run *run); /* after prepare, whatever happened since */
+    int (*add)(struct bench_pod *pod, struct error *err); /* spans are its own business */
+    int (*del)(struct bench_pod *pod, struct error *err); /* what add has made may be partly there */
+    int (*leaks)(struct bench_run *run, struct error *err); /* notes problems; may be NULL */
+    bool serial_start; /* one thread does it best: a lower bound, not a way pods arrive */
+    bool needs_ovs;
+};
+
+extern const struct bench_driver bench_driver_cni, bench_driver_conf, bench_driver_raw;
+
+/* Set by a signal: start nothing more, take away what there is. */
+extern atomic_bool bench_interrupted;
+
+/* ---- pods.c ---- */
+
+/* Runs step for every pod, `concurrency` at a time (0: all at once); steps do not fail, they note
+ * it in the pod. t0 is when the first may begin. */
+int bench_for_pods(struct bench_run *run, int concurrency,
+                   void (*step)(struct bench_pod *pod, int64_t t0_ns), bool stop_on_interrupt,
+                   int64_t *ret_t0_ns, struct error *err);
+void bench_pod_start(struct bench_pod *pod, int64_t t0_ns);
+void bench_pod_stop(struct bench_pod *pod, int64_t t0_ns);
+void bench_pod_make_netns(struct bench_pod *pod, int64_t t0_ns);
+void bench_pod_drop_netns(struct bench_pod *pod, int64_t t0_ns);
+
+/* ---- sandbox.c ---- */
+
+int bench_sandbox_start(struct bench_pod *pod, struct error *err);
+int bench_sandbox_stop(struct bench_pod *pod, struct error *err);
+
+/* ---- conf.c ---- */
+
+/* A configuration list for a tenant from a kind; and lists from a .conf or .conflist file. */
+json_t *bench_conf_for_kind(const struct bench_options *options, const char *kind, int tenant);
+int bench_conf_from_file(const char *path, json_t **ret, struct error *err);
+
+/* ---- run.c ---- */
+
+/* One run of one variant into run->dir; its JSON for set.json's list. */
+int bench_run_one(const struct bench_options *options, const struct bench_variant *variant,
+                  const char *dir, bool *ret_valid, struct error *err);
+void bench_problem(struct bench_run *run, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* ---- measure.c ---- */
+
+void bench_cpu_read(const struct bench_run *run, struct bench_cpu *ret);
+struct bench_cpu bench_cpu_minus(struct bench_cpu a, struct bench_cpu b);
+
+struct bench_sampler;
+int bench_sampler_start(struct bench_run *run, const char *label, struct bench_sampler **ret,
+                        struct error *err);
+void bench_sampler_stop(struct bench_sampler *sampler);
+
+/* ---- leaks.c ---- */
+
+/* What the host has before a run, and, after it, what is there that was not (waiting for the kernel
+ * to finish what it does later): each is a problem of the run. */
+struct bench_inventory;
+int bench_inventory_take(struct bench_inventory **ret, struct error *err);
+void bench_inventory_compare(const struct bench_inventory *before, struct bench_run *run);
+void bench_inventory_free(struct bench_inventory *inventory);
+
+/* ---- summary.c ---- */
+
+/* Reads the run's spans; writes run.json and summary.json; prints the table. */
+int bench_summarise(struct bench_run *run, struct error *err);

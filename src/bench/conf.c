@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Network configurations for a bench: made for our kinds, read for everybody else's plugins. */
+#include "bench/bench-internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define CONF_MAX    (1 << 20)
+#define FIRST_VLAN  100
+#define CNI_VERSION "1.1.0"
+
+json_t *bench_conf_for_kind(const struct bench_options *options, const char *kind, int tenant)
+{
+    char name[64], tenant_name[32], subnet[32], gateway[32];
+    json_t *plugin;
+
+    /* A /16 a tenant: 10.64.0.0/16 and on; tenants past the end of 10/8 begin anew, on their own
+     * VLANs and in their own stores. */
+    snprintf(name, sizeof(name), "sluice-bench-%s-t%d", kind, tenant);
+    snprintf(tenant_name, sizeof(tenant_name), "bench%d", tenant);
+    snprintf(subnet, sizeof(subnet), "10.%d.0.0/16", 64 + tenant % 128);
+    snprintf(gateway, sizeof(gateway), "10.%d.255.254", 64 + tenant % 128);
+    plugin = json_pack("{s:s, s:s, s:s, s:i, s:s, s:{s:s, s:[[{s:s, s:s}]], s:[{s:s}]}}", "type",
+                       kind, "bridge", options->bridge, "tenant", tenant_name, "vlan",
+                       FIRST_VLAN + tenant % (4094 - FIRST_VLAN), "sluiceDir", options->instance,
+                       "ipam", "type", "host-local", "ranges", "subnet", subnet, "gateway",
+                       gateway, "routes", "dst", "0.0.0.0/0");
+    if (plugin && options->ovs_socket) {
+        json_object_set_new(plugin, "socket_file", json_string(options->ovs_socket));
+    }
+    return json_pack("{s:s, s:s, s:[o]}", "cniVersion", CNI_VERSION, "name", name, "plugins",
+                     plugin);
+}
+
+/* A single plugin's configuration becomes a list of one. */
+static int as_list(json_t *json, const char *path, json_t **ret, struct error *err)
+{
+    const char *name = NULL, *version = "";
+    json_t *plugins = NULL;
+    int rc;
+
+    if (!json_is_object(json)) {
+        return error_set(err, -EINVAL, "%s: not a JSON object", path);
+    }
+    if ((rc = json_need_string(json, NULL, "name", &name, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "cniVersion", &version, err)) < 0 ||
+        (rc = json_read_array(json, NULL, "plugins", &plugins, err)) < 0) {
+        return error_wrap(err, "%s", path);
+    }
+    *ret = plugins ? json_incref(json)
+                   : json_pack("{s:s, s:s, s:[O]}", "cniVersion", version, "name", name, "plugins",
+                               json);
+    return 0;
+}
+
+int bench_conf_from_file(const char *path, json_t **ret, struct error *err)
+{
+    autofree char *data = NULL;
+    autojson json_t *json = NULL, *list = NULL;
+    json_t *plugin;
+    size_t len, i;
+    int rc = file_read(path, CONF_MAX, &data, &len);
+
+    if (rc < 0) {
+        return error_sys(err, rc, "read %s", path);
+    }
+    rc = json_parse(data, len, &json, err);
+    if (rc < 0) {
+        return error_wrap(err, "%s", path);
+    }
+    rc = as_list(json, path, &list, err);
+    if (rc < 0) {
+        return rc;
+    }
+    json_array_foreach(json_object_get(list, "plugins"), i, plugin)
+    {
+        struct json_path plugins = {.key = "plugins"}, at = {.parent = &plugins, .index = i};
+        const char *type;
+
+        rc = json_need_string(plugin, &at, "type", &type, err);
+        if (rc < 0 || strchr(type, '/')) {
+            return rc < 0 ? error_wrap(err, "%s", path)
+                          : error_set(err, -EINVAL, "%s: type \"%s\" holds a '/'", path, type);
+        }
+    }
+    *ret = take_ptr(list);
+    return 0;
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One run: prepare, warm up, start the pods, take them away, look for leaks, write it down. */
+#include "bench/bench-internal.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void bench_problem(struct bench_run *run, const char *fmt, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    json_array_append_new(run->problems, json_string(text));
+}
+
+static int make_uuid(char uuid[37])
+{
+    autoclose int fd = -1;
+    autofree char *text = NULL;
+    int rc = file_read("/proc/sys/kernel/random/uuid", 64, &text, NULL);
+
+    if (rc == 0) {
+        memcpy(uuid, text, 36);
+        uuid[36] = '\0';
+    }
+    return rc;
+}
+
+/* Pods of this run, or, with a letter of their own in the name, of its warm-up. */
+static int make_pods(struct bench_run *run, int n, const char *letter, struct error *err)
+{
+    free(run->pods);
+    run->n_pods = n;
+    run->pods = calloc((size_t)n, sizeof(*run->pods));
+    if (!run->pods) {
+        return error_sys(err, -ENOMEM, "pods");
+    }
+    for (int i = 0; i < n; i++) {
+        struct bench_pod *pod = &run->pods[i];
+
+        pod->run = run;
+        pod->index = i;
+        pod->tenant = i % run->options->tenants;
+        snprintf(pod->container_id, sizeof(pod->container_id), "b%s-%s%04d", run->id, letter, i);
+        if (snprintf(pod->netns_path, sizeof(pod->netns_path), "%s/%s%04d", run->work, letter,
+                     i) >= (int)sizeof(pod->netns_path)) {
+            return error_set(err, -ENAMETOOLONG, "instance: the path %s is too long", run->work);
+        }
+    }
+    return 0;
+}
+
+static void clear_results(struct bench_run *run)
+{
+    for (int i = 0; i < run->n_pods; i++) {
+        json_decref(run->pods[i].result);
+        run->pods[i].result = NULL;
+    }
+}
+
+/* Each different reason once, the first few of them. */
+static void note_failures(struct bench_run *run, const char *what)
+{
+    int failed = 0, shown = 0;
+
+    for (int i = 0; i < run->n_pods; i++) {
+        failed += run->pods[i].failed;
+    }
+    if (failed) {
+        bench_problem(run, "%d of %d %s failed", failed, run->n_pods, what);
+    }
+    for (int i = 0; i < run->n_pods && shown < BENCH_ERRORS_SHOWN; i++) {
+        const struct bench_pod *pod = &run->pods[i];
+
+        if (pod->failed) {
+            bench_problem(run, "%s", pod->error.text);
+            shown++;
+        }
+    }
+}
+
+static int start_concurrency(const struct bench_run *run)
+{
+    return run->variant->driver->serial_start ? 1 : run->options->arrival.concurrency;
+}
+
+/* The time the last of these pods was ready (or gone): from the clock, as nobody waits after it. */
+static int phase(struct bench_run *run, const char *label, int concurrency,
+                 void (*step)(struct bench_pod *, int64_t), bool stop_on_interrupt,
+                 struct bench_phase *ret, struct error *err)
+{
+    struct bench_sampler *sampler = NULL;
+    struct bench_cpu before, after;
+    int rc = bench_sampler_start(run, label, &sampler, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    bench_cpu_read(run, &before);
+    rc = bench_for_pods(run, concurrency, step, stop_on_interrupt, &ret->t0_ns, err);
+    ret->t1_ns = clock_ns();
+    bench_cpu_read(run, &after);
+    ret->cpu = bench_cpu_minus(after, before);
+    bench_sampler_stop(sampler);
+    return rc;
+}
+
+/* Removal is tried whatever happened to the start, and is never interrupted. */
+static int start_and_stop(struct bench_run *run, struct error *err)
+{
+    int concurrency = start_concurrency(run);
+    int rc = 0, stop_rc;
+    struct error later;
+
+    if (run->options->netns_ready) {
+        rc = bench_for_pods(run, 2, bench_pod_make_netns, true, NULL, err);
+    }
+    if (rc == 0) {
+        rc = phase(run, "starting", concurrency, bench_pod_start, true, &run->start, err);
+    }
+    note_failures(run, "starts");
+    for (int i = 0; i < run->n_pods; i++) {
+        run->pods[i].failed = false;
+    }
+    stop_rc = phase(run, "removing", run->variant->driver->serial_start ? 0 : concurrency,
+                    bench_pod_stop, false, &run->teardown, rc < 0 ? &later : err);
+    if (run->options->netns_ready) {
+        bench_for_pods(run, 2, bench_pod_drop_netns, false, NULL, &later);
+    }
+    note_failures(run, "removals");
+    clear_results(run);
+    return rc < 0 ? rc : stop_rc;
+}
+
+/* A pod a tenant, unmeasured: page cache, tenants' ports, OVS's first flow of work. */
+static int warm_up(struct bench_run *run, struct error *err)
+{
+    int spans_fd = run->spans_fd, rc;
+    char spans_path[sizeof(run->spans_path)];
+    int n = run->options->warmup * run->options->tenants;
+
+    if (!n) {
+        return 0;
+    }
+    memcpy(spans_path, run->spans_path, sizeof(spans_path));
+    run->spans_fd = -1;
+    run->spans_path[0] = '\0';
+    rc = make_pods(run, n, "w", err);
+    if (rc == 0) {
+        rc = start_and_stop(run, err);
+    }
+    run->spans_fd = spans_fd;
+    memcpy(run->spans_path, spans_path, sizeof(spans_path));
+    if (rc == 0 && json_array_size(run->problems)) {
+        rc = error_set(err, -EREMOTEIO, "warm-up of %s: %s", run->variant->name,
+                       json_string_value(json_array_get(run->problems,
+                                                        json_array_size(run->problems) - 1)));
+    }
+    return rc;
+}
+
+static int run_pods(struct bench_run *run, struct error *err)
+{
+    autofree char *samples = str_printf("%s/samples.jsonl", run->dir);
+    int rc = warm_up(run, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (samples) {
+        unlink(samples); /* the warm-up's */
+    }
+    rc = make_pods(run, run->options->pods, "", err);
+    return rc < 0 ? rc : start_and_stop(run, err);
+}
+
+static int open_run(struct bench_run *run, struct error *err)
+{
+    int rc = make_uuid(run->uuid);
+
+    if (rc < 0) {
+        return error_sys(err, rc, "make a uuid");
+    }
+    memcpy(run->id, run->uuid, 8);
+    snprintf(run->work, sizeof(run->work), "%s/bench/%s", run->options->instance, run->id);
+    snprintf(run->spans_path, sizeof(run->spans_path), "%s/spans.jsonl", run->dir);
+    if ((rc = dir_make(run->dir, 0755)) < 0 || (rc = dir_make(run->work, 0700)) < 0) {
+        return error_sys(err, rc, "create %s and %s", run->dir, run->work);
+    }
+    rc = span_open(run->spans_path, &run->spans_fd);
+    return rc < 0 ? error_sys(err, rc, "create %s", run->spans_path) : 0;
+}
+
+static void find_ovs(struct bench_run *run)
+{
+    struct ovs_private_status status;
+
+    if (!run->options->ovs_socket &&
+        ovs_private_status(run->options->instance, &status, NULL) == 0) {
+        run->vswitchd_pid = status.vswitchd_pid;
+        run->ovsdb_pid = status.ovsdb_pid;
+    }
+}
+
+/* Nothing of ours may be there that was not before; the work folder must be empty to go. */
+static void look_for_leaks(struct bench_run *run, const struct bench_inventory *before)
+{
+    struct error err = {0};
+
+    if (run->variant->driver->leaks && run->variant->driver->leaks(run, &err) < 0) {
+        bench_problem(run, "leaks can't be looked for: %s", err.text);
+    }
+    bench_inventory_compare(before, run);
+    if (rmdir(run->work) < 0) {
+        bench_problem(run, "namespaces are left in %s", run->work);
+    }
+}
+
+int bench_run_one(const struct bench_options *options, const struct bench_variant *variant,
+                  const char *dir, bool *ret_valid, struct error *err)
+{
+    struct bench_run run = {.options = options, .variant = variant, .spans_fd = -1};
+    struct bench_inventory *before = NULL;
+    int rc;
+
+    run.problems = json_array();
+    str_copy(run.dir, sizeof(run.dir), dir);
+    rc = open_run(&run, err);
+    if (rc == 0) {
+        rc = bench_inventory_take(&before, err);
+    }
+    if (rc == 0) {
+        find_ovs(&run);
+        rc = variant->driver->prepare(&run, err);
+        if (rc == 0) {
+            rc = run_pods(&run, err);
+        }
+        if (run.pods) {
+            look_for_leaks(&run, before);
+        }
+        variant->driver->finish(&run);
+    }
+    if (atomic_load(&bench_interrupted)) {
+        bench_problem(&run, "interrupted");
+    }
+    if (rc == 0) {
+        rc = bench_summarise(&run, err);
+    }
+    *ret_valid = json_array_size(run.problems) == 0;
+    bench_inventory_free(before);
+    cleanup_fd(&run.spans_fd);
+    json_decref(run.problems);
+    free(run.pods);
+    return rc;
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A run's spans and counters made into run.json, summary.json and a table. */
+#include "bench/bench-internal.h"
+#include "stats/stats.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#define STAGES_MAX 64
+
+struct stage {
+    const char *name;
+    double *seconds;
+    size_t n;
+};
+
+struct stages {
+    struct stage stages[STAGES_MAX];
+    size_t n;
+};
+
+static struct stage *find_stage(struct stages *stages, const char *name, size_t capacity)
+{
+    struct stage *stage;
+
+    for (size_t i = 0; i < stages->n; i++) {
+        if (!strcmp(stages->stages[i].name, name)) {
+            return &stages->stages[i];
+        }
+    }
+    if (stages->n == STAGES_MAX) {
+        return NULL;
+    }
+    stage = &stages->stages[stages->n];
+    stage->seconds = calloc(capacity, sizeof(*stage->seconds));
+    if (!stage->seconds) {
+        return NULL;
+    }
+    stage->name = name;
+    stages->n++;
+    return stage;
+}
+
+static bool is_teardown(const char *stage)
+{
+    return !strcmp(stage, "del") || str_has_prefix(stage, "del.");
+}
+
+/* In the order of span_stages, each followed by its steps; unknown ones last. */
+static int stage_rank(const char *name)
+{
+    for (size_t i = 0; i < span_n_stages; i++) {
+        size_t len = strlen(span_stages[i].name);
+
+        if (!strncmp(name, span_stages[i].name, len) && (!name[len] || name[len] == '.')) {
+            return (int)i;
+        }
+    }
+    return (int)span_n_stages;
+}
+
+static int compare_stages(const void *a, const void *b)
+{
+    const struct stage *x = a, *y = b;
+    int by_rank = stage_rank(x->name) - stage_rank(y->name);
+
+    return by_rank ? by_rank : strcmp(x->name, y->name);
+}
+
+static void collect(struct stages *stages, const struct span_list *spans, bool teardown)
+{
+    for (size_t i = 0; i < spans->n; i++) {
+        const struct span *span = &spans->spans[i];
+        struct stage *stage;
+
+        if (is_teardown(span->stage) == teardown && span->ok &&
+            (stage = find_stage(stages, span->stage, spans->n))) {
+            stage->seconds[stage->n++] = (double)(span->t1_ns - span->t0_ns) / NSEC_PER_SEC;
+        }
+    }
+    for (size_t i = 0; i < stages->n; i++) {
+        stats_sort(stages->stages[i].seconds, stages->stages[i].n);
+    }
+    qsort(stages->stages, stages->n, sizeof(stages->stages[0]), compare_stages);
+}
+
+static void clear(struct stages *stages)
+{
+    for (size_t i = 0; i < stages->n; i++) {
+        free(stages->stages[i].seconds);
+    }
+}
+
+static json_t *stage_json(const struct stage *stage)
+{
+    const double *s = stage->seconds;
+    size_t n = stage->n;
+
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f}", "n", (int)n, "mean_s", stats_mean(s, n),
+                     "p50_s", stats_percentile(s, n, 50), "p90_s", stats_percentile(s, n, 90),
+                     "p99_s", stats_percentile(s, n, 99), "max_s", stats_percentile(s, n, 100));
+}
+
+static json_t *phase_json(const struct bench_run *run, const struct bench_phase *phase,
+                          const struct stages *stages)
+{
+    double makespan = (double)(phase->t1_ns - phase->t0_ns) / NSEC_PER_SEC;
+    json_t *list = json_object();
+
+    for (size_t i = 0; i < stages->n; i++) {
+        json_object_set_new(list, stages->stages[i].name, stage_json(&stages->stages[i]));
+    }
+    return json_pack("{s:f, s:f, s:{s:f, s:f, s:f, s:f, s:f}, s:o}", "makespan_s", makespan,
+                     "pods_per_s", makespan > 0 ? run->n_pods / makespan : 0.0, "cpu_s", "bench",
+                     phase->cpu.bench, "plugin", phase->cpu.plugin, "ovs-vswitchd",
+                     phase->cpu.vswitchd, "ovsdb-server", phase->cpu.ovsdb, "total",
+                     phase->cpu.total, "stages", list);
+}
+
+/* ---- the table ---- */
+
+static void print_stages(const struct stages *stages)
+{
+    printf("  %-16s %6s %9s %9s %9s %9s\n", "stage (ms)", "n", "p50", "p90", "p99", "max");
+    for (size_t i = 0; i < stages->n; i++) {
+        const struct stage *stage = &stages->stages[i];
+        const double percents[] = {50, 90, 99, 100};
+
+        printf("  %-16s %6zu", stage->name, stage->n);
+        for (size_t p = 0; p < ARRAY_SIZE(percents); p++) {
+            printf(" %9.2f", stats_percentile(stage->seconds, stage->n, percents[p]) * 1e3);
+        }
+        printf("\n");
+    }
+}
+
+static void print_phase(const struct bench_run *run, const char *verb,
+                        const struct bench_phase *phase, const struct stages *stages)
+{
+    double makespan = (double)(phase->t1_ns - phase->t0_ns) / NSEC_PER_SEC;
+
+    if (!stages->n) {
+        return;
+    }
+    printf("  %d pods %s in %.3f s: %.0f pods/s; CPU %.2f s (plugins %.2f, bench %.2f, "
+           "ovs-vswitchd %.2f, ovsdb-server %.2f)\n",
+           run->n_pods, verb, makespan, makespan > 0 ? run->n_pods / makespan : 0.0,
+           phase->cpu.total, phase->cpu.plugin, phase->cpu.bench, phase->cpu.vswitchd,
+           phase->cpu.ovsdb);
+    print_stages(stages);
+}
+
+static void print_problems(const struct bench_run *run)
+{
+    json_t *text;
+    size_t i;
+
+    json_array_foreach(run->problems, i, text)
+    {
+        printf("  NOT A RESULT: %s\n", json_string_value(text));
+    }
+}
+
+/* ---- files ---- */
+
+static int write_json(const char *dir, const char *file, json_t *json, struct error *err)
+{
+    autofree char *path = str_printf("%s/%s", dir, file);
+    autofree char *text = json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    int rc = path && text ? file_write_atomic(path, text, strlen(text), 0644) : -ENOMEM;
+
+    return rc < 0 ? error_sys(err, rc, "write %s/%s", dir, file) : 0;
+}
+
+static json_t *run_json(const struct bench_run *run)
+{
+    const struct bench_options *options = run->options;
+    struct sysinfo memory;
+    struct utsname host;
+
+    sysinfo(&memory);
+    uname(&host);
+    return json_pack(
+        "{s:i, s:s, s:s, s:b, s:O, s:{s:s, s:s, s:i, s:i, s:s, s:s, s:b, s:i}, s:{s:i, s:I}, s:s, "
+        "s:{s:s}}",
+        "v", 1, "uuid", run->uuid, "variant", run->variant->name, "valid",
+        json_array_size(run->problems) == 0, "problems", run->problems, "options", "driver",
+        run->variant->driver->name, "network", run->variant->what, "pods", options->pods, "tenants",
+        options->tenants, "arrival", options->arrival.text, "sandbox",
+        bench_sandbox_names[options->sandbox], "netns_ready", options->netns_ready, "warmup",
+        options->warmup, "host", "cpus", (int)sysconf(_SC_NPROCESSORS_ONLN), "memory_bytes",
+        (json_int_t)memory.totalram * (json_int_t)memory.mem_unit, "kernel", host.release,
+        "versions", "sluice", SLUICE_VERSION);
+}
+
+static int count_failed(const struct bench_run *run)
+{
+    int failed = 0;
+
+    for (int i = 0; i < run->n_pods; i++) {
+        failed += run->pods[i].failed;
+    }
+    return failed;
+}
+
+int bench_summarise(struct bench_run *run, struct error *err)
+{
+    struct stages start = {0}, teardown = {0};
+    autojson json_t *summary = NULL, *about = NULL;
+    struct span_list spans = {0};
+    int rc = span_read(run->spans_path, &spans, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (spans.bad_lines) {
+        bench_problem(run, "%zu lines of spans.jsonl are not spans", spans.bad_lines);
+    }
+    collect(&start, &spans, false);
+    collect(&teardown, &spans, true);
+    summary = json_pack("{s:i, s:i, s:i, s:o, s:o}", "v", 1, "pods", run->n_pods, "failed",
+                        count_failed(run), "start", phase_json(run, &run->start, &start),
+                        "teardown", phase_json(run, &run->teardown, &teardown));
+    about = run_json(run);
+    rc = write_json(run->dir, "run.json", about, err);
+    if (rc == 0) {
+        rc = write_json(run->dir, "summary.json", summary, err);
+    }
+    if (run->options->json) {
+        json_object_set(about, "summary", summary);
+        json_dumpf(about, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+        printf("\n");
+    } else {
+        print_phase(run, "started", &run->start, &start);
+        print_phase(run, "removed", &run->teardown, &teardown);
+        print_problems(run);
+    }
+    fflush(stdout);
+    clear(&start);
+    clear(&teardown);
+    span_list_clear(&spans);
+    return rc;
+}

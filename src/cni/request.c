@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a runtime asks by environment: CNI specification 1.1.0, section 2. */
+#include "cni/cni.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONTAINER_ID_MAX 128
+
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value ? value : "";
+}
+
+void cni_request_from_environment(struct cni_request *ret)
+{
+    *ret = (struct cni_request){
+        .command = variable("CNI_COMMAND"),
+        .container_id = variable("CNI_CONTAINERID"),
+        .netns = variable("CNI_NETNS"),
+        .ifname = variable("CNI_IFNAME"),
+        .args = variable("CNI_ARGS"),
+        .path = variable("CNI_PATH"),
+    };
+}
+
+static int bad(struct error *err, const char *name, const char *value, const char *allowed)
+{
+    if (!*value) {
+        return error_code(err, CNI_INVALID_ENVIRONMENT, -EINVAL, "%s: not set; must be %s", name,
+                          allowed);
+    }
+    return error_code(err, CNI_INVALID_ENVIRONMENT, -EINVAL,
+                      "%s: \"%.128s\" is not allowed; must be %s", name, value, allowed);
+}
+
+/* libcni's rules: a word that starts with a letter or digit. */
+static bool is_id(const char *s)
+{
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+
+    return *s && strspn(s, letters) == strlen(s) && strspn(s, letters + 62) == 0 &&
+           strlen(s) <= CONTAINER_ID_MAX;
+}
+
+static bool is_ifname(const char *s)
+{
+    return *s && strlen(s) < IFNAMSIZ && strcmp(s, ".") != 0 && strcmp(s, "..") != 0 &&
+           !strpbrk(s, "/: \t\n\v\f\r");
+}
+
+int cni_request_check(const struct cni_request *request, struct error *err)
+{
+    static const char *const commands[] = {"ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"};
+    bool known = false, about_pod, needs_netns;
+
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        known |= !strcmp(request->command, commands[i]);
+    }
+    if (!known) {
+        return bad(err, "CNI_COMMAND", request->command,
+                   "one of ADD, DEL, CHECK, GC, STATUS, VERSION");
+    }
+    needs_netns = !strcmp(request->command, "ADD") || !strcmp(request->command, "CHECK");
+    about_pod = needs_netns || !strcmp(request->command, "DEL");
+    if (about_pod && !is_id(request->container_id)) {
+        return bad(err, "CNI_CONTAINERID", request->container_id,
+                   "at most 128 letters, digits, '_', '.', '-', the first a letter or digit");
+    }
+    if (about_pod && !is_ifname(request->ifname)) {
+        return bad(err, "CNI_IFNAME", request->ifname,
+                   "an interface name: at most 15 characters, no '/', ':' or blanks");
+    }
+    if (needs_netns && !*request->netns) {
+        return bad(err, "CNI_NETNS", "", "the path of the container's network namespace");
+    }
+    return 0;
+}
+
+bool cni_args_get(const char *args, const char *key, char *dst, size_t size)
+{
+    size_t key_len = strlen(key);
+
+    while (*args) {
+        size_t len = strcspn(args, ";");
+
+        if (len > key_len && !strncmp(args, key, key_len) && args[key_len] == '=') {
+            len -= key_len + 1;
+            if (len >= size) {
+                return false;
+            }
+            memcpy(dst, args + key_len + 1, len);
+            dst[len] = '\0';
+            return true;
+        }
+        args += len;
+        args += *args == ';';
+    }
+    return false;
+}

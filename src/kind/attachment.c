@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One CNI ADD, DEL or CHECK, whatever the kind: claim, addresses, device, set-up, record; and all of
+ * it undone by the same code that DEL runs.
+ */
+#include "kind/kind.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* IPv4 needs none of IPv6's chatter, which makes bridges and OVS quadratic. */
+static bool wants_ipv6(const struct ipam_result *result)
+{
+    for (size_t i = 0; i < result->n_ips; i++) {
+        if (result->ips[i].address.family == AF_INET6) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void attachment_span(const struct kind_env *env, const struct attachment *at, const char *stage,
+                     int64_t t0_ns, int rc)
+{
+    span_end(env->span_fd, at->key.container_id, stage, t0_ns, rc == 0);
+}
+
+static uint64_t key_hash(const struct attachment_key *key)
+{
+    uint64_t hash = hash64_str(HASH64_START, key->network);
+
+    hash = hash64_str(hash, key->container_id);
+    return hash64_str(hash, key->ifname);
+}
+
+void attachment_prepare(struct attachment *at)
+{
+    char text[14];
+
+    hash64_text(key_hash(&at->key), text);
+    snprintf(at->host_name, sizeof(at->host_name), "sl%s", text);
+    snprintf(at->alias, sizeof(at->alias), "sluice/%s/%s/%s", at->key.network,
+             at->key.container_id, at->key.ifname);
+    if (at->kind->has_port && !at->conf.port) {
+        /* A tenant's port belongs to the bridge, the tenant and the VLAN, not to a network. */
+        char vlan[16];
+        uint64_t hash = hash64_str(HASH64_START, at->conf.bridge ? at->conf.bridge : "");
+
+        snprintf(vlan, sizeof(vlan), "%d", at->conf.vlan);
+        hash64_text(hash64_str(hash64_str(hash, at->conf.tenant), vlan), text);
+        snprintf(at->port_name, sizeof(at->port_name), "st%s", text);
+        at->conf.port = at->port_name;
+    }
+}
+
+static int open_pod(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct netns_id host, pod;
+    int rc = netns_open(at->netns_path, &at->netns_fd, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (netns_identify(at->netns_fd, &pod) < 0 || netns_identify(env->host_netns_fd, &host) < 0) {
+        return error_set(err, -EIO, "network namespace %s can't be looked at", at->netns_path);
+    }
+    if (netns_same(&host, &pod)) {
+        cleanup_fd(&at->netns_fd);
+        at->netns_fd = -1;
+        return error_set(err, -EINVAL, "%s is the host's own network namespace", at->netns_path);
+    }
+    return netlink_open(at->netns_fd, &at->pod, err);
+}
+
+static int take_addresses(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct ipam_owner owner = {at->key.container_id, at->key.ifname};
+    int64_t t0 = clock_ns();
+    int rc = 0;
+
+    if (at->addresses == ADDRESSES_NONE) {
+        return 0;
+    }
+    if (at->addresses == ADDRESSES_HOST_LOCAL) {
+        rc = ipam_allocate(at->ipam, env->instance, &owner, at->requested, at->n_requested,
+                           &at->result, err);
+    } else {
+        rc = ipam_delegate(&at->delegate, "ADD", &at->result, err);
+    }
+    attachment_span(env, at, "cni.ipam", t0, rc);
+    return rc;
+}
+
+static int give_addresses_back(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct ipam_owner owner = {at->key.container_id, at->key.ifname};
+
+    switch (at->addresses) {
+    case ADDRESSES_HOST_LOCAL:
+        return ipam_release(at->ipam, env->instance, &owner, err);
+    case ADDRESSES_DELEGATED:
+        return ipam_delegate(&at->delegate, "DEL", NULL, err);
+    case ADDRESSES_NONE:
+        break;
+    }
+    return 0;
+}
+
+/* A route without a gateway of its own goes by the first gateway of its family. */
+static struct ip_addr gateway_of(const struct ipam_result *result, const struct ipam_route *route)
+{
+    struct ip_addr none = {0};
+
+    if (route->gw.family) {
+        return route->gw;
+    }
+    for (size_t i = 0; i < result->n_ips; i++) {
+        if (result->ips[i].address.family == route->dst.family &&
+            result->ips[i].gateway.family) {
+            return result->ips[i].gateway;
+        }
+    }
+    return none;
+}
+
+/* The last steps, in one send: up, addresses, routes. */
+static int set_up_pod(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct link_change quiet = {
+        .ifindex = at->ifindex, .name = at->key.ifname, .no_ipv6_autoconf = true};
+    struct link_change up = {.ifindex = at->ifindex, .name = at->key.ifname, .up = true};
+    int64_t t0 = clock_ns();
+    int rc;
+
+    if (!wants_ipv6(&at->result)) {
+        link_put_change(at->pod, &quiet);
+    }
+    link_put_change(at->pod, &up);
+    for (size_t i = 0; i < at->result.n_ips; i++) {
+        addr_put_add(at->pod, at->ifindex, &at->result.ips[i].address);
+    }
+    for (size_t i = 0; i < at->result.n_routes; i++) {
+        const struct ipam_route *from = &at->result.routes[i];
+        struct route_spec route = {at->ifindex, from->dst,      gateway_of(&at->result, from),
+                                   from->mtu,   from->advmss, from->priority,
+                                   from->table, from->scope};
+
+        route_put_add(at->pod, &route);
+        if (i % 32 == 31 && (rc = netlink_send(at->pod, NULL, err)) < 0) {
+            return rc;
+        }
+    }
+    rc = netlink_send(at->pod, NULL, err);
+    attachment_span(env, at, "cni.addr", t0, rc);
+    return rc;
+}
+
+/* What DEL does and what a failed ADD is undone with: goes on after a failure, returns the first. */
+static int take_apart(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct error later;
+    int rc = at->kind->del(env, at, err);
+    int other = give_addresses_back(env, at, rc < 0 ? &later : err);
+
+    if (rc == 0) {
+        rc = other;
+    }
+    if (rc == 0 && !at->kind->plain) {
+        rc = record_remove(env->instance, &at->key, err);
+    }
+    return rc;
+}
+
+static int build(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    int rc = take_addresses(env, at, err);
+
+    if (rc == 0) {
+        rc = at->kind->add(env, at, err);
+    }
+    if (rc == 0) {
+        rc = set_up_pod(env, at, err);
+    }
+    if (rc == 0) {
+        rc = record_finish(env, at, err);
+    }
+    return rc;
+}
+
+int attachment_add(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct error undo;
+    struct ovsdb *db;
+    int rc = open_pod(env, at, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (at->kind->plain) {
+        return at->kind->add(env, at, err);
+    }
+    if (at->kind->own_port && ((rc = kind_env_ovs(env, &at->conf, &db, err)) < 0 ||
+                               (rc = port_check_datapath(env, &at->conf, err)) < 0)) {
+        return rc; /* found out before anything is made */
+    }
+    rc = record_claim(env, at, err);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = build(env, at, err);
+    if (rc < 0 && take_apart(env, at, &undo) < 0) {
+        log_warn("what the failed ADD made could not be removed, DEL will: %s", undo.text);
+    }
+    return rc;
+}
+
+/*
+ * DEL may come without a namespace, or after it went: the record's path then helps, if the file
+ * there is still the namespace that it was.
+ */
+static void find_pod(struct kind_env *env, struct attachment *at)
+{
+    struct record record = {0};
+    struct netns_id id;
+
+    if (at->netns_path[0] && open_pod(env, at, NULL) == 0) {
+        return;
+    }
+    if (record_read(env->instance, &at->key, &record, NULL) == 0) {
+        const char *given = at->netns_path;
+
+        at->netns_path = record.netns_path;
+        if (record.netns_path[0] && open_pod(env, at, NULL) == 0 &&
+            (netns_identify(at->netns_fd, &id) < 0 || !netns_same(&id, &record.netns))) {
+            netlink_close(at->pod);
+            at->pod = NULL;
+        }
+        at->netns_path = given;
+    }
+    record_clear(&record);
+}
+
+int attachment_del(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    int64_t t0 = clock_ns();
+    int rc;
+
+    find_pod(env, at);
+    rc = take_apart(env, at, err);
+    attachment_span(env, at, "del.take-apart", t0, rc);
+    return rc;
+}
+
+void attachment_clear(struct attachment *at)
+{
+    netlink_close(at->pod);
+    at->pod = NULL;
+    cleanup_fd(&at->netns_fd);
+    at->netns_fd = -1;
+    ipam_result_clear(&at->result);
+    ipam_config_free(at->ipam);
+    at->ipam = NULL;
+    free(at->conf.trunks);
+    at->conf.trunks = NULL;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a kind is handed when it runs in a process of its own. */
+#include "kind/kind.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+int kind_env_open(struct kind_env *env, const char *instance, int64_t deadline_ns,
+                  struct error *err)
+{
+    int rc;
+
+    memset(env, 0, sizeof(*env));
+    env->instance = instance;
+    env->deadline_ns = deadline_ns;
+    env->span_fd = span_open_env();
+    env->host_netns_fd = -1;
+    rc = netns_open_own(&env->host_netns_fd, err);
+    if (rc == 0) {
+        rc = netlink_open(-1, &env->host, err);
+    }
+    if (rc < 0) {
+        kind_env_close(env);
+    }
+    return rc;
+}
+
+void kind_env_close(struct kind_env *env)
+{
+    netlink_close(env->host);
+    ovsdb_close(env->ovs);
+    cleanup_fd(&env->host_netns_fd);
+    cleanup_fd(&env->span_fd);
+    env->host = NULL;
+    env->ovs = NULL;
+    env->host_netns_fd = env->span_fd = -1;
+}
+
+int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsdb **ret,
+                 struct error *err)
+{
+    char path[512];
+    int rc;
+
+    if (!env->ovs) {
+        rc = ovsdb_connect(
+            ovs_socket_path(conf->socket_file, env->instance, path, sizeof(path)),
+            env->deadline_ns, &env->ovs, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    *ret = env->ovs;
+    return 0;
+}

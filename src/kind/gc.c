@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * GC: what the runtime's list does not name goes. Records come first, because DEL by record takes
+ * everything; then what has no record: devices by their alias, OVS ports by their external_ids,
+ * addresses by their owner.
+ */
+#include "kind/kind.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sweep {
+    struct kind_env *env;
+    struct attachment *at; /* the network, its kind and addresses */
+    bool (*keep)(const struct ipam_owner *owner, void *cookie);
+    void *cookie;
+    struct error first;
+};
+
+static bool stays(const struct sweep *sweep, const char *container_id, const char *ifname)
+{
+    struct ipam_owner owner = {container_id, ifname};
+
+    return sweep->keep(&owner, sweep->cookie);
+}
+
+static void note(struct sweep *sweep, int rc, const struct error *err)
+{
+    if (rc < 0 && !sweep->first.errnum) {
+        sweep->first = *err;
+        sweep->first.errnum = rc;
+    }
+}
+
+/* DEL of one attachment of this network, with what the network's configuration says. */
+static int remove_attachment(struct sweep *sweep, const char *container_id, const char *ifname,
+                             const char *type, struct error *err)
+{
+    const struct kind *kind = kind_find(type);
+    struct attachment one = *sweep->at;
+    int rc;
+
+    one.key.container_id = container_id;
+    one.key.ifname = ifname;
+    one.kind = kind ? kind : sweep->at->kind;
+    one.netns_path = "";
+    one.netns_fd = -1;
+    one.pod = NULL;
+    one.addresses = ADDRESSES_NONE; /* taken back for all in one go */
+    attachment_prepare(&one);
+    rc = attachment_del(sweep->env, &one, err);
+    netlink_close(one.pod);
+    cleanup_fd(&one.netns_fd);
+    return rc < 0 ? error_wrap(err, "container %s, interface %s", container_id, ifname) : 0;
+}
+
+static int sweep_record(const struct record *record, void *cookie)
+{
+    struct sweep *sweep = cookie;
+    struct error err = {0};
+
+    if (!strcmp(record->key.network, sweep->at->key.network) &&
+        !stays(sweep, record->key.container_id, record->key.ifname)) {
+        note(sweep,
+             remove_attachment(sweep, record->key.container_id, record->key.ifname, record->type,
+                               &err),
+             &err);
+    }
+    return 0;
+}
+
+/* Splits "sluice/NETWORK/CONTAINER/IFNAME" of our network; false for any other alias. */
+static bool split_alias(char *alias, const char *network, const char **container_id,
+                        const char **ifname)
+{
+    char *save, *parts[4];
+
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+        parts[i] = strtok_r(i ? NULL : alias, "/", &save);
+        if (!parts[i]) {
+            return false;
+        }
+    }
+    *container_id = parts[2];
+    *ifname = parts[3];
+    return !strcmp(parts[0], "sluice") && !strcmp(parts[1], network);
+}
+
+static int sweep_device(const struct link_info *info, void *cookie)
+{
+    struct sweep *sweep = cookie;
+    const char *container_id, *ifname;
+    char alias[KIND_ALIAS_MAX];
+    struct error err = {0};
+
+    if (str_copy(alias, sizeof(alias), info->alias) == 0 &&
+        split_alias(alias, sweep->at->key.network, &container_id, &ifname) &&
+        !stays(sweep, container_id, ifname)) {
+        note(sweep, host_device_delete(sweep->env, info->name, &err), &err);
+    }
+    return 0;
+}
+
+static int sweep_ports(struct sweep *sweep, struct error *err)
+{
+    struct kind_env *env = sweep->env;
+    struct ovs_ports found = {0};
+    const char **names = NULL;
+    struct ovsdb *db;
+    size_t n = 0;
+    int rc = kind_env_ovs(env, &sweep->at->conf, &db, err);
+
+    if (rc == 0) {
+        rc = ovs_ports_list(db, NULL, true, env->deadline_ns, &found, err);
+    }
+    if (rc == 0 && found.n) {
+        names = calloc(found.n, sizeof(*names));
+        rc = names ? 0 : error_sys(err, -ENOMEM, "ports");
+    }
+    for (size_t i = 0; rc == 0 && i < found.n; i++) {
+        const struct ovs_owner *owner = &found.ports[i].owner;
+
+        if (owner->container_id && owner->ifname && owner->network && owner->instance &&
+            !strcmp(owner->instance, env->instance) &&
+            !strcmp(owner->network, sweep->at->key.network) &&
+            !stays(sweep, owner->container_id, owner->ifname)) {
+            names[n++] = found.ports[i].name;
+        }
+    }
+    if (rc == 0 && n) {
+        rc = ovs_ports_del(db, names, n, false, env->deadline_ns, err);
+    }
+    free(names);
+    ovs_ports_clear(&found);
+    return rc;
+}
+
+int attachment_gc(struct kind_env *env, struct attachment *at,
+                  bool (*keep)(const struct ipam_owner *owner, void *cookie), void *cookie,
+                  struct error *err)
+{
+    struct sweep sweep = {env, at, keep, cookie, {0}};
+    struct error later = {0};
+    int rc;
+
+    if (at->kind->plain) {
+        return 0;
+    }
+    note(&sweep, record_list(env->instance, sweep_record, &sweep, &later), &later);
+    note(&sweep, link_list(env->host, sweep_device, &sweep, &later), &later);
+    if (at->kind->own_port) {
+        note(&sweep, sweep_ports(&sweep, &later), &later);
+    }
+    if (at->addresses == ADDRESSES_HOST_LOCAL) {
+        rc = ipam_gc(at->ipam, env->instance, keep, cookie, NULL, &later);
+        note(&sweep, rc, &later);
+    } else if (at->addresses == ADDRESSES_DELEGATED) {
+        rc = ipam_delegate(&at->delegate, "GC", NULL, &later);
+        note(&sweep, rc, &later);
+    }
+    if (at->kind->has_port) {
+        note(&sweep, port_gc(env, &at->conf, &later), &later);
+    }
+    if (sweep.first.errnum) {
+        *err = sweep.first;
+    }
+    return sweep.first.errnum;
+}

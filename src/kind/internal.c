@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kind `ovs-internal`: an OVS internal port moved into the pod. The move waits for RCU under RTNL
+ * (15-20 ms): there for those who need it, slower than the others by nature.
+ */
+#include "kind/kind.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int make_port(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    char mac[MAC_TEXT_MAX];
+    struct ovs_port_spec spec = {
+        .bridge = at->conf.bridge,
+        .name = at->host_name,
+        .type = "internal",
+        .mac = mac_format(&at->mac, mac),
+        .mtu = (int)at->conf.mtu,
+        .tag = at->conf.vlan,
+        .trunks = at->conf.trunks,
+        .n_trunks = at->conf.n_trunks,
+        .owner = {at->key.network, at->key.container_id, at->key.ifname, env->instance},
+    };
+    struct ovsdb *db;
+    int rc = kind_env_ovs(env, &at->conf, &db, err);
+
+    return rc < 0 ? rc : ovs_ports_add(db, &spec, 1, env->deadline_ns, NULL, err);
+}
+
+static int move_device(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct link_info info;
+    struct link_change change = {.name = at->host_name,
+                                 .netns_fd = &at->netns_fd,
+                                 .new_name = at->key.ifname,
+                                 .mac = &at->mac,
+                                 .alias = at->alias};
+    int rc = link_get(env->host, 0, at->host_name, &info, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    change.ifindex = info.ifindex;
+    link_put_change(env->host, &change);
+    rc = netlink_send(env->host, NULL, err);
+    if (rc == 0) {
+        rc = link_get(at->pod, 0, at->key.ifname, &info, err);
+    }
+    if (rc == 0) {
+        at->ifindex = info.ifindex;
+        at->mtu = info.mtu;
+    }
+    return rc;
+}
+
+/* The move would fail only after the port was made: better to know before. */
+static int check_name_free(struct attachment *at, struct error *err)
+{
+    struct link_info info;
+    int rc = link_get(at->pod, 0, at->key.ifname, &info, err);
+
+    if (rc == 0) {
+        return error_set(err, -EEXIST, "the container has a device %s already", at->key.ifname);
+    }
+    return rc == -ENODEV ? 0 : rc;
+}
+
+static int add(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    int64_t t0 = clock_ns();
+    int rc = check_name_free(at, err);
+
+    if (rc == 0) {
+        rc = pod_choose_mac(at, &at->mac, err);
+    }
+    if (rc == 0) {
+        rc = make_port(env, at, err);
+    }
+    attachment_span(env, at, "cni.ovs", t0, rc);
+    if (rc < 0) {
+        return rc;
+    }
+    t0 = clock_ns();
+    rc = move_device(env, at, err);
+    attachment_span(env, at, "cni.link", t0, rc);
+    return rc;
+}
+
+static int del(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    int rc = port_delete(env, at, err);
+
+    /* ovs-vswitchd closes the device in its own time; a new ADD may want the name now. */
+    if (rc == 0) {
+        rc = pod_device_delete(at, err);
+    }
+    return rc < 0 ? rc : host_device_delete(env, at->host_name, err);
+}
+
+static int check(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    return port_check(env, at, at->host_name, err);
+}
+
+const struct kind kind_ovs_internal = {
+    .type = "ovs-internal",
+    .does = "OVS internal port moved into the pod",
+    .nic = "tap+tc",
+    .needs_bridge = true,
+    .own_port = true,
+    .add = add,
+    .del = del,
+    .check = check,
+};

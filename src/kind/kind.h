@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Network kinds: how an attachment is built, checked and taken away. One file a kind, one row in
+ * kinds.c. What all kinds share (addresses, records, undoing) is attachment.c's; a kind only makes
+ * and removes its devices. Called by src/cni, which speaks the protocol.
+ */
+#pragma once
+
+#include "ipam/ipam.h"
+#include "netlink/netlink.h"
+#include "ovs/ovs.h"
+#include "span/span.h"
+
+#define KIND_ALIAS_MAX 256 /* IFALIASZ */
+
+/* A kind's part of a network configuration. Strings are borrowed from the parsed JSON. */
+struct kind_conf {
+    const char *bridge;
+    const char *port;        /* the tenant's OVS port; "" until attachment_prepare fills it */
+    const char *tenant;      /* "" when not given */
+    const char *socket_file; /* NULL: the instance's own OVS, else the system's */
+    const char *datapath;    /* "netdev", "system", or NULL for either */
+    int vlan;                /* 1..4094; 0: none */
+    uint16_t *trunks;        /* owned by whoever filled the configuration */
+    size_t n_trunks;
+    unsigned mtu;            /* 0: not given */
+    int mode;                /* index into the kind's modes */
+    bool has_mac;
+    struct mac_addr mac;
+};
+
+struct attachment_key {
+    const char *network, *container_id, *ifname;
+};
+
+enum attachment_addresses { ADDRESSES_NONE, ADDRESSES_HOST_LOCAL, ADDRESSES_DELEGATED };
+
+/* One interface of one container in one network. */
+struct attachment {
+    /* What is asked for: filled by the caller; strings are borrowed. */
+    struct attachment_key key;
+    const struct kind *kind;
+    struct kind_conf conf;
+    const char *netns_path; /* "" when not known (DEL) */
+    enum attachment_addresses addresses;
+    struct ipam_config *ipam;      /* ADDRESSES_HOST_LOCAL */
+    struct ipam_delegate delegate; /* ADDRESSES_DELEGATED */
+    struct ip_addr requested[IPAM_IPS_MAX];
+    size_t n_requested;
+
+    /* What follows from the key: filled by attachment_prepare. */
+    char host_name[IFNAMSIZ]; /* host end or OVS port */
+    char alias[KIND_ALIAS_MAX];
+    char port_name[IFNAMSIZ]; /* conf.port points here when it was not given */
+
+    /* What was made: filled by attachment_add. */
+    int netns_fd; /* -1: none or gone */
+    struct netlink *pod; /* a socket in the pod's namespace, or NULL */
+    struct mac_addr mac, host_mac;
+    unsigned mtu, ifindex;
+    bool has_host_end;
+    struct ipam_result result;
+};
+
+/* What a kind may use; supplied by the program that runs it. One thread at a time. */
+struct kind_env {
+    const char *instance;
+    int64_t deadline_ns;  /* on clock_ns() */
+    int span_fd;          /* -1: no spans */
+    int host_netns_fd;    /* the host's network namespace */
+    struct netlink *host; /* a socket in it */
+    struct ovsdb *ovs;    /* connected on first use, by kind_env_ovs */
+};
+
+struct kind {
+    const char *type; /* the plugin's name */
+    const char *does; /* for lists */
+    const char *nic;  /* what a VM's NIC is made from: "tap+tc", "fd" or "" */
+    const char *const *modes; /* values of "mode", the default first; NULL: none allowed */
+    bool needs_bridge;  /* an OVS bridge must be named */
+    bool own_port;      /* every attachment is an OVS port */
+    bool has_port;      /* shares the tenant's OVS port */
+    bool plain;         /* no addresses, no record: the device is there already */
+
+    /*
+     * Makes the device in the pod's namespace with its final name, MAC, MTU and alias, but down;
+     * sets ifindex, mac and mtu. What was made before a failure is left to del.
+     */
+    int (*add)(struct kind_env *env, struct attachment *at, struct error *err);
+
+    /* Removes all that add may have made; all of it may be gone already. */
+    int (*del)(struct kind_env *env, struct attachment *at, struct error *err);
+
+    /* Finds what changed outside the pod's namespace (inside it: attachment.c). May be NULL. */
+    int (*check)(struct kind_env *env, struct attachment *at, struct error *err);
+};
+
+extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_internal,
+    kind_loopback;
+
+/* All kinds, NULL at the end. */
+extern const struct kind *const kinds[];
+
+const struct kind *kind_find(const char *type);
+
+/* ---- the environment (env.c) ---- */
+
+/* Opens what every kind needs; instance is borrowed. */
+int kind_env_open(struct kind_env *env, const char *instance, int64_t deadline_ns,
+                  struct error *err);
+void kind_env_close(struct kind_env *env);
+
+/* The OVSDB connection for a configuration. */
+int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsdb **ret,
+                 struct error *err);
+
+/* ---- attachments (attachment.c) ---- */
+
+/* Derives names from the key. The alias is "sluice/NETWORK/CONTAINER/IFNAME". */
+void attachment_prepare(struct attachment *at);
+
+/*
+ * Makes the attachment: claims its record, takes addresses, has the kind make the device, sets it
+ * up. -EEXIST when there is one already. On failure nothing is left.
+ */
+int attachment_add(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* Takes the attachment away. Whatever of it is gone already is fine. */
+int attachment_del(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* What a runtime believes to be so, for attachment_check: from a CNI prevResult. */
+struct attachment_expected {
+    bool has_mac;
+    struct mac_addr mac;
+    struct ipam_result result;
+};
+
+/* -ESTALE and a text when the attachment is not as expected. */
+int attachment_check(struct kind_env *env, struct attachment *at,
+                     const struct attachment_expected *expected, struct error *err);
+
+void attachment_clear(struct attachment *at);
+
+/* ---- garbage (gc.c) ---- */
+
+/*
+ * Removes every attachment of at's network (kind, configuration and addresses are taken from at)
+ * for which keep says no: records, devices, OVS ports, addresses; then tenants' ports that we made
+ * and nothing uses. Goes on after a failure and returns the first.
+ */
+int attachment_gc(struct kind_env *env, struct attachment *at,
+                  bool (*keep)(const struct ipam_owner *owner, void *cookie), void *cookie,
+                  struct error *err);
+
+/* ---- records (record.c) ---- */
+
+/* A record as read back; strings are borrowed from json. */
+struct record {
+    struct attachment_key key;
+    const char *type, *state; /* "adding" or "ready" */
+    const char *netns_path, *port, *bridge;
+    struct netns_id netns;
+    json_t *json;
+};
+
+void record_clear(struct record *record);
+
+/* Creates the record with state "adding"; -EEXIST when there is one. */
+int record_claim(const struct kind_env *env, const struct attachment *at, struct error *err);
+
+/* Replaces it with the whole truth, state "ready". */
+int record_finish(const struct kind_env *env, const struct attachment *at, struct error *err);
+
+/* -ENOENT when there is none; one that can't be read is removed by DEL all the same. */
+int record_read(const char *instance, const struct attachment_key *key, struct record *ret,
+                struct error *err);
+int record_remove(const char *instance, const struct attachment_key *key, struct error *err);
+
+/* Every record of the instance; visit may remove the one it is shown. */
+int record_list(const char *instance, int (*visit)(const struct record *record, void *cookie),
+                void *cookie, struct error *err);
+
+/* ---- what kinds share (pod.c, port.c) ---- */
+
+/* A new random MAC, or the configured one. */
+int pod_choose_mac(const struct attachment *at, struct mac_addr *ret, struct error *err);
+
+/* Deletes the pod's device if it is this attachment's (by its alias). */
+int pod_device_delete(struct attachment *at, struct error *err);
+
+/* Deletes a device of the host's namespace by name; one that is gone is fine. */
+int host_device_delete(struct kind_env *env, const char *name, struct error *err);
+
+/* The tenant's port: its device, up, made if need be. Sets parent's ifindex and MTU. */
+int port_ensure(struct kind_env *env, const struct attachment *at, struct link_info *ret,
+                struct error *err);
+
+/* -EINVAL when the configuration names a datapath and the bridge has another. */
+int port_check_datapath(struct kind_env *env, const struct kind_conf *conf, struct error *err);
+
+/* Removes the attachment's own port from OVS; one that is gone is fine. */
+int port_delete(struct kind_env *env, const struct attachment *at, struct error *err);
+
+/* Whether the pod's OVS port is there, works, and is this attachment's. */
+int port_check(struct kind_env *env, const struct attachment *at, const char *name,
+               struct error *err);
+
+/* Removes tenants' ports marked ours that no record uses (bridge NULL: of all bridges). */
+int port_gc(struct kind_env *env, const struct kind_conf *conf, struct error *err);
+
+/* Ends a step: a span "cni.STEP" of this attachment that began at t0_ns. */
+void attachment_span(const struct kind_env *env, const struct attachment *at, const char *stage,
+                     int64_t t0_ns, int rc);

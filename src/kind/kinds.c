@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of kinds. */
+#include "kind/kind.h"
+
+#include <string.h>
+
+const struct kind *const kinds[] = {
+    &kind_ovs, &kind_ovs_macvlan, &kind_ovs_macvtap, &kind_ovs_internal, &kind_loopback, NULL,
+};
+
+const struct kind *kind_find(const char *type)
+{
+    for (size_t i = 0; kinds[i]; i++) {
+        if (!strcmp(kinds[i]->type, type)) {
+            return kinds[i];
+        }
+    }
+    return NULL;
+}

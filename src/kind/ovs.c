@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kind `ovs`: a veth whose host end is a port of an OVS bridge. */
+#include "kind/kind.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Both ends in one message, sent from inside the pod, each at once where it belongs. */
+static int make_veth(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct netlink_answer answer;
+    struct link_spec host = {.name = at->host_name,
+                             .mac = &at->host_mac,
+                             .mtu = at->mtu,
+                             .alias = at->alias,
+                             .netns_fd = env->host_netns_fd};
+    struct link_spec pod = {.kind = "veth",
+                            .name = at->key.ifname,
+                            .mac = &at->mac,
+                            .mtu = at->mtu,
+                            .alias = at->alias,
+                            .netns_fd = -1,
+                            .peer = &host};
+    struct link_change quiet = {.name = at->host_name, .no_ipv6_autoconf = true};
+    struct link_change up = {.name = at->host_name, .up = true};
+    int rc;
+
+    link_put_create(at->pod, &pod);
+    rc = netlink_send(at->pod, &answer, err);
+    if (rc < 0) {
+        return rc;
+    }
+    at->ifindex = answer.ifindex;
+    link_put_change(env->host, &quiet);
+    link_put_change(env->host, &up);
+    return netlink_send(env->host, NULL, err);
+}
+
+static int add_port(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct ovs_port_spec spec = {
+        .bridge = at->conf.bridge,
+        .name = at->host_name,
+        .type = "",
+        .tag = at->conf.vlan,
+        .trunks = at->conf.trunks,
+        .n_trunks = at->conf.n_trunks,
+        .owner = {at->key.network, at->key.container_id, at->key.ifname, env->instance},
+    };
+    struct ovsdb *db;
+    int rc = kind_env_ovs(env, &at->conf, &db, err);
+
+    return rc < 0 ? rc : ovs_ports_add(db, &spec, 1, env->deadline_ns, NULL, err);
+}
+
+static int add(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    int64_t t0 = clock_ns();
+    int rc = pod_choose_mac(at, &at->mac, err);
+
+    at->mtu = at->conf.mtu ? at->conf.mtu : 1500;
+    at->has_host_end = true;
+    if (rc == 0 && mac_random(&at->host_mac) < 0) {
+        rc = error_set(err, -EIO, "no random bytes for a MAC address");
+    }
+    if (rc == 0) {
+        rc = make_veth(env, at, err);
+    }
+    attachment_span(env, at, "cni.link", t0, rc);
+    if (rc < 0) {
+        return rc;
+    }
+    t0 = clock_ns();
+    rc = add_port(env, at, err);
+    attachment_span(env, at, "cni.ovs", t0, rc);
+    return rc;
+}
+
+static int del(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    int device_rc = host_device_delete(env, at->host_name, err);
+    int rc = port_delete(env, at, err);
+
+    return rc < 0 ? rc : device_rc;
+}
+
+static int check(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct link_info info;
+    int rc = link_get(env->host, 0, at->host_name, &info, err);
+
+    if (rc == -ENODEV || (rc == 0 && !(info.flags & IFF_UP))) {
+        return error_set(err, -ESTALE, "host device %s is %s", at->host_name,
+                         rc < 0 ? "gone" : "down");
+    }
+    return rc < 0 ? rc : port_check(env, at, at->host_name, err);
+}
+
+const struct kind kind_ovs = {
+    .type = "ovs",
+    .does = "veth, host end a port of an OVS bridge",
+    .nic = "tap+tc",
+    .needs_bridge = true,
+    .own_port = true,
+    .add = add,
+    .del = del,
+    .check = check,
+};

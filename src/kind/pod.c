@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Steps that several kinds take on the pod's and the host's devices. */
+#include "kind/kind.h"
+
+#include <errno.h>
+#include <string.h>
+
+int pod_choose_mac(const struct attachment *at, struct mac_addr *ret, struct error *err)
+{
+    if (at->conf.has_mac) {
+        *ret = at->conf.mac;
+        return 0;
+    }
+    return mac_random(ret) < 0 ? error_set(err, -EIO, "no random bytes for a MAC address") : 0;
+}
+
+int pod_device_delete(struct attachment *at, struct error *err)
+{
+    struct link_info info;
+    int rc;
+
+    if (!at->pod) {
+        return 0; /* the namespace is gone, and the device with it */
+    }
+    rc = link_get(at->pod, 0, at->key.ifname, &info, err);
+    if (rc == -ENODEV || (rc == 0 && strcmp(info.alias, at->alias) != 0)) {
+        return 0;
+    }
+    if (rc == 0) {
+        link_put_delete(at->pod, info.ifindex, at->key.ifname);
+        rc = netlink_send(at->pod, NULL, err);
+    }
+    return rc == -ENODEV ? 0 : rc;
+}
+
+int host_device_delete(struct kind_env *env, const char *name, struct error *err)
+{
+    int rc;
+
+    link_put_delete(env->host, 0, name);
+    rc = netlink_send(env->host, NULL, err);
+    return rc == -ENODEV ? 0 : rc;
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * OVS ports as kinds see them. A tenant's shared port is made by the first ADD that needs it; its
+ * device's alias then says what it is, so that later ADDs need no word with OVS at all.
+ */
+#include "kind/kind.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void port_alias(const struct kind_conf *conf, char alias[KIND_ALIAS_MAX])
+{
+    snprintf(alias, KIND_ALIAS_MAX, "sluice-port/%s/%d", conf->bridge, conf->vlan);
+}
+
+static int check_same_port(const struct ovs_ports *found, const struct kind_conf *conf,
+                           struct error *err)
+{
+    const struct ovs_port *port = found->ports;
+
+    if (found->n == 0) {
+        return error_set(err, -EEXIST,
+                         "port: device %s is there, but is no port of an OVS bridge: name another",
+                         conf->port);
+    }
+    if (strcmp(port->bridge, conf->bridge) != 0) {
+        return error_set(err, -EEXIST, "port: %s is a port of bridge %s, not of %s", conf->port,
+                         port->bridge, conf->bridge);
+    }
+    if (conf->vlan && port->tag != conf->vlan) {
+        return error_set(err, -EEXIST, "vlan: port %s has VLAN %d, not %d", conf->port, port->tag,
+                         conf->vlan);
+    }
+    return 0;
+}
+
+int port_check_datapath(struct kind_env *env, const struct kind_conf *conf, struct error *err)
+{
+    char datapath[16];
+    struct ovsdb *db;
+    int rc;
+
+    if (!conf->datapath) {
+        return 0;
+    }
+    rc = kind_env_ovs(env, conf, &db, err);
+    if (rc == 0) {
+        rc = ovs_bridge_datapath(db, conf->bridge, env->deadline_ns, datapath, err);
+    }
+    if (rc == 0 && strcmp(datapath, conf->datapath) != 0) {
+        rc = error_set(err, -EINVAL, "datapath: \"%s\" is not allowed; bridge %s has \"%s\"",
+                       conf->datapath, conf->bridge, datapath);
+    }
+    return rc;
+}
+
+/* Makes the port in OVS, or finds that it is there and is what the configuration says. */
+static int port_make(struct kind_env *env, const struct attachment *at, bool *ret_ours,
+                     struct error *err)
+{
+    const struct kind_conf *conf = &at->conf;
+    struct ovs_port_spec spec = {
+        .bridge = conf->bridge,
+        .name = conf->port,
+        .type = "internal",
+        .mtu = (int)conf->mtu,
+        .tag = conf->vlan,
+        .owner = {.network = at->key.network, .instance = env->instance},
+    };
+    struct ovs_ports found = {0};
+    struct ovsdb *db;
+    int rc = port_check_datapath(env, conf, err);
+
+    if (rc == 0) {
+        rc = kind_env_ovs(env, conf, &db, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    rc = ovs_ports_list(db, conf->port, false, env->deadline_ns, &found, err);
+    if (rc == 0 && found.n == 0) {
+        rc = ovs_ports_add(db, &spec, 1, env->deadline_ns, NULL, err);
+        *ret_ours = true;
+        if (rc != -EEXIST) {
+            return rc;
+        }
+        /* Another ADD was first, or a device has the name. */
+        rc = ovs_ports_list(db, conf->port, false, env->deadline_ns, &found, err);
+    }
+    if (rc == 0) {
+        rc = check_same_port(&found, conf, err);
+        *ret_ours = found.n && found.ports->owner.network;
+    }
+    ovs_ports_clear(&found);
+    return rc;
+}
+
+/* ovs-vswitchd may still be at making a port that another ADD asked for. */
+static int wait_device(struct kind_env *env, const char *name, struct link_info *ret,
+                       struct error *err)
+{
+    int rc = link_get(env->host, 0, name, ret, err);
+
+    while (rc == -ENODEV && clock_left_ms(env->deadline_ns) > 0) {
+        clock_sleep_ns(2 * NSEC_PER_MSEC);
+        rc = link_get(env->host, 0, name, ret, err);
+    }
+    return rc == -ENODEV ? error_set(err, -ETIMEDOUT, "ovs-vswitchd made no device for port %s",
+                                     name)
+                         : rc;
+}
+
+int port_ensure(struct kind_env *env, const struct attachment *at, struct link_info *ret,
+                struct error *err)
+{
+    char alias[KIND_ALIAS_MAX];
+    struct link_change change = {.name = at->conf.port, .no_ipv6_autoconf = true};
+    bool ours = false;
+    int rc = link_get(env->host, 0, at->conf.port, ret, err);
+
+    port_alias(&at->conf, alias);
+    if (rc == 0 && (ret->flags & IFF_UP) && !strcmp(ret->alias, alias)) {
+        return 0;
+    }
+    if (rc < 0 && rc != -ENODEV) {
+        return rc;
+    }
+    rc = port_make(env, at, &ours, err);
+    if (rc == 0) {
+        rc = wait_device(env, at->conf.port, ret, err);
+    }
+    if (rc < 0) {
+        return error_wrap(err, "port %s of bridge %s", at->conf.port, at->conf.bridge);
+    }
+    if (!ours && (ret->flags & IFF_UP)) {
+        return 0; /* somebody else's and in use: not ours to change */
+    }
+    if (ours) {
+        link_put_change(env->host, &change);
+    }
+    change = (struct link_change){
+        .name = at->conf.port, .up = true, .alias = ours ? alias : NULL, .mtu = at->conf.mtu};
+    link_put_change(env->host, &change);
+    return netlink_send(env->host, NULL, err);
+}
+
+int port_delete(struct kind_env *env, const struct attachment *at, struct error *err)
+{
+    const char *name = at->host_name;
+    struct ovsdb *db;
+    int rc = kind_env_ovs(env, &at->conf, &db, err);
+
+    return rc < 0 ? rc : ovs_ports_del(db, &name, 1, false, env->deadline_ns, err);
+}
+
+int port_check(struct kind_env *env, const struct attachment *at, const char *name,
+               struct error *err)
+{
+    struct ovs_ports found = {0};
+    struct ovsdb *db;
+    int rc = kind_env_ovs(env, &at->conf, &db, err);
+
+    if (rc == 0) {
+        rc = ovs_ports_list(db, name, false, env->deadline_ns, &found, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    if (found.n == 0) {
+        rc = error_set(err, -ESTALE, "OVS has no port %s", name);
+    } else if (strcmp(found.ports->bridge, at->conf.bridge) != 0) {
+        rc = error_set(err, -ESTALE, "OVS port %s is on bridge %s, not on %s", name,
+                       found.ports->bridge, at->conf.bridge);
+    } else if (found.ports->ofport <= 0) {
+        rc = error_set(err, -ESTALE, "OVS port %s does not work: %s", name,
+                       found.ports->error[0] ? found.ports->error : "not made yet");
+    } else if (at->conf.vlan && found.ports->tag != at->conf.vlan) {
+        rc = error_set(err, -ESTALE, "OVS port %s has VLAN %d, not %d", name, found.ports->tag,
+                       at->conf.vlan);
+    }
+    ovs_ports_clear(&found);
+    return rc;
+}
+
+/* ---- tenants' ports that nothing uses ---- */
+
+struct port_use {
+    const char *name;
+    bool used;
+};
+
+static int note_use(const struct record *record, void *cookie)
+{
+    struct port_use *use = cookie;
+
+    use->used |= !strcmp(record->port, use->name);
+    return 0;
+}
+
+int port_gc(struct kind_env *env, const struct kind_conf *conf, struct error *err)
+{
+    struct ovs_ports found = {0};
+    struct ovsdb *db;
+    int rc = kind_env_ovs(env, conf, &db, err);
+
+    if (rc == 0) {
+        rc = ovs_ports_list(db, NULL, true, env->deadline_ns, &found, err);
+    }
+    for (size_t i = 0; rc == 0 && i < found.n; i++) {
+        const struct ovs_port *port = &found.ports[i];
+        struct port_use use = {.name = port->name};
+
+        if (port->owner.container_id || !port->owner.instance ||
+            strcmp(port->owner.instance, env->instance) != 0 ||
+            (conf->bridge && strcmp(port->bridge, conf->bridge) != 0)) {
+            continue;
+        }
+        rc = record_list(env->instance, note_use, &use, err);
+        if (rc == 0 && !use.used) {
+            rc = ovs_ports_del(db, &port->name, 1, true, env->deadline_ns, err);
+        }
+    }
+    ovs_ports_clear(&found);
+    return rc;
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attachment records: <instance>/attachments/<containerID>/<ifname>@<network>.json. Written as a
+ * claim before anything is made, so that GC can find what a killed ADD left, and replaced with the
+ * whole truth at the end. Not synced: a record means nothing after a reboot, and says which boot.
+ */
+#include "kind/kind.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RECORD_MAX (1 << 20)
+
+static char *record_dir(const char *instance, const char *container_id)
+{
+    return str_printf("%s/attachments/%s", instance, container_id);
+}
+
+static char *record_path(const char *instance, const struct attachment_key *key)
+{
+    return str_printf("%s/attachments/%s/%s@%s.json", instance, key->container_id, key->ifname,
+                      key->network);
+}
+
+void record_clear(struct record *record)
+{
+    json_decref(record->json);
+    record->json = NULL;
+}
+
+static json_t *ips_to_json(const struct ipam_result *result)
+{
+    json_t *ips = json_array();
+    char address[IP_TEXT_MAX], gateway[IP_TEXT_MAX];
+
+    for (size_t i = 0; i < result->n_ips; i++) {
+        const struct ipam_ip *ip = &result->ips[i];
+        json_t *item = json_pack("{s:s}", "address", ip_format(&ip->address, true, address));
+
+        if (ip->gateway.family) {
+            json_object_set_new(item, "gateway",
+                                json_string(ip_format(&ip->gateway, false, gateway)));
+        }
+        json_array_append_new(ips, item);
+    }
+    return ips;
+}
+
+static json_t *record_to_json(const struct attachment *at, const char *state)
+{
+    char boot[37] = "", mac[MAC_TEXT_MAX];
+    struct netns_id netns = {0};
+    json_t *json;
+
+    boot_id(boot);
+    netns_identify(at->netns_fd, &netns);
+    json = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s}", "v", 1, "state",
+                     state, "network", at->key.network, "containerId", at->key.container_id,
+                     "ifname", at->key.ifname, "kind", at->kind->type, "tenant", at->conf.tenant,
+                     "netns", at->netns_path, "netnsDevice", (json_int_t)netns.device,
+                     "netnsInode", (json_int_t)netns.inode, "bootId", boot);
+    if (!json) {
+        return NULL;
+    }
+    if (at->conf.bridge) {
+        json_object_set_new(json, "bridge", json_string(at->conf.bridge));
+    }
+    if (at->kind->has_port) {
+        json_object_set_new(json, "port", json_string(at->conf.port));
+    }
+    if (strcmp(state, "ready") != 0) {
+        return json;
+    }
+    json_object_set_new(json, "ifindex", json_integer(at->ifindex));
+    json_object_set_new(json, "mac", json_string(mac_format(&at->mac, mac)));
+    json_object_set_new(json, "mtu", json_integer(at->mtu));
+    json_object_set_new(json, "nic", json_string(at->kind->nic));
+    if (at->has_host_end) {
+        json_object_set_new(json, "hostDevice", json_string(at->host_name));
+    }
+    json_object_set_new(json, "ips", ips_to_json(&at->result));
+    return json;
+}
+
+int record_claim(const struct kind_env *env, const struct attachment *at, struct error *err)
+{
+    autofree char *dir = record_dir(env->instance, at->key.container_id);
+    autofree char *path = record_path(env->instance, &at->key);
+    autojson json_t *json = record_to_json(at, "adding");
+    autofree char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    autoclose int fd = -1;
+    int rc = -ENOENT;
+
+    if (!dir || !path || !text) {
+        return error_sys(err, -ENOMEM, "record");
+    }
+    /* Another interface's DEL may remove the directory between the two steps. */
+    for (int tries = 0; tries < 100 && rc == -ENOENT; tries++) {
+        rc = dir_make(dir, 0700);
+        if (rc < 0) {
+            return error_sys(err, rc, "create %s", dir);
+        }
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        rc = fd < 0 ? -errno : 0;
+    }
+    if (rc == -EEXIST) {
+        return error_set(err, -EEXIST,
+                         "container %s has interface %s in network %s already: DEL it first",
+                         at->key.container_id, at->key.ifname, at->key.network);
+    }
+    if (rc == 0) {
+        rc = fd_write_all(fd, text, strlen(text));
+        if (rc < 0) {
+            unlink(path);
+        }
+    }
+    return rc < 0 ? error_sys(err, rc, "write %s", path) : 0;
+}
+
+int record_finish(const struct kind_env *env, const struct attachment *at, struct error *err)
+{
+    autofree char *path = record_path(env->instance, &at->key);
+    autojson json_t *json = record_to_json(at, "ready");
+    autofree char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    int rc = path && text ? file_write_atomic(path, text, strlen(text), 0600) : -ENOMEM;
+
+    return rc < 0 ? error_sys(err, rc, "write %s", path ? path : "record") : 0;
+}
+
+static int record_parse(const char *data, size_t len, struct record *ret, struct error *err)
+{
+    struct record record = {.type = "", .state = "", .netns_path = "", .port = "", .bridge = ""};
+    int64_t device = 0, inode = 0;
+    json_t *json = NULL;
+    int rc = json_parse(data, len, &json, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if ((rc = json_need_string(json, NULL, "network", &record.key.network, err)) < 0 ||
+        (rc = json_need_string(json, NULL, "containerId", &record.key.container_id, err)) < 0 ||
+        (rc = json_need_string(json, NULL, "ifname", &record.key.ifname, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "kind", &record.type, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "state", &record.state, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "netns", &record.netns_path, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "port", &record.port, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "bridge", &record.bridge, err)) < 0 ||
+        (rc = json_read_int(json, NULL, "netnsDevice", 0, INT64_MAX, &device, err)) < 0 ||
+        (rc = json_read_int(json, NULL, "netnsInode", 0, INT64_MAX, &inode, err)) < 0) {
+        json_decref(json);
+        return rc;
+    }
+    record.netns.device = (uint64_t)device;
+    record.netns.inode = (uint64_t)inode;
+    record.json = json;
+    *ret = record;
+    return 0;
+}
+
+static int read_path(const char *path, struct record *ret, struct error *err)
+{
+    autofree char *data = NULL;
+    size_t len;
+    int rc = file_read(path, RECORD_MAX, &data, &len);
+
+    if (rc < 0) {
+        return error_sys(err, rc, "read %s", path);
+    }
+    rc = record_parse(data, len, ret, err);
+    return rc < 0 ? error_wrap(err, "record %s", path) : 0;
+}
+
+int record_read(const char *instance, const struct attachment_key *key, struct record *ret,
+                struct error *err)
+{
+    autofree char *path = record_path(instance, key);
+
+    return path ? read_path(path, ret, err) : error_sys(err, -ENOMEM, "record");
+}
+
+int record_remove(const char *instance, const struct attachment_key *key, struct error *err)
+{
+    autofree char *dir = record_dir(instance, key->container_id);
+    autofree char *path = record_path(instance, key);
+
+    if (!dir || !path) {
+        return error_sys(err, -ENOMEM, "record");
+    }
+    if (unlink(path) < 0 && errno != ENOENT) {
+        return error_sys(err, -errno, "remove %s", path);
+    }
+    rmdir(dir); /* fails while another interface has its record there */
+    return 0;
+}
+
+/* The key is in the path, so that a record torn by a kill still says whose it is. */
+static bool key_of_path(const char *container_id, char *file, struct record *ret)
+{
+    char *suffix = strstr(file, ".json"), *at = strchr(file, '@');
+
+    if (!suffix || suffix[5] || !at || at == file) {
+        return false;
+    }
+    *suffix = '\0';
+    *at = '\0';
+    *ret = (struct record){.key = {.network = at + 1, .container_id = container_id, .ifname = file},
+                           .type = "",
+                           .state = "adding",
+                           .netns_path = "",
+                           .port = "",
+                           .bridge = ""};
+    return true;
+}
+
+static int list_container(const char *dir_path, const char *container_id,
+                          int (*visit)(const struct record *record, void *cookie), void *cookie)
+{
+    DIR *dir = opendir(dir_path);
+    struct dirent *entry;
+    int rc = 0;
+
+    while (dir && rc >= 0 && (entry = readdir(dir))) {
+        autofree char *path = str_printf("%s/%s", dir_path, entry->d_name);
+        struct record record = {0};
+
+        if (entry->d_name[0] == '.' || !path ||
+            !strstr(entry->d_name, ".json")) {
+            continue;
+        }
+        if (read_path(path, &record, NULL) == 0 ||
+            key_of_path(container_id, entry->d_name, &record)) {
+            rc = visit(&record, cookie);
+            record_clear(&record);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    return rc < 0 ? rc : 0;
+}
+
+int record_list(const char *instance, int (*visit)(const struct record *record, void *cookie),
+                void *cookie, struct error *err)
+{
+    autofree char *top = str_printf("%s/attachments", instance);
+    DIR *dir = top ? opendir(top) : NULL;
+    struct dirent *entry;
+    int rc = 0;
+
+    if (!dir) {
+        return !top ? error_sys(err, -ENOMEM, "records")
+               : errno == ENOENT ? 0
+                                 : error_sys(err, -errno, "list %s", top);
+    }
+    while (rc >= 0 && (entry = readdir(dir))) {
+        autofree char *path = record_dir(instance, entry->d_name);
+
+        if (entry->d_name[0] != '.' && path) {
+            rc = list_container(path, entry->d_name, visit, cookie);
+        }
+    }
+    closedir(dir);
+    return rc < 0 ? rc : 0;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rtnetlink socket: one send for a batch, an answer for each message. */
+#include "netlink/socket.h"
+
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define RECEIVE_SIZE 65536 /* the kernel's dump messages are at most 32 KiB */
+
+static int open_socket(int *ret_fd, struct error *err)
+{
+    static const int options[] = {NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK};
+    autoclose int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    int on = 1;
+
+    if (fd < 0) {
+        return error_sys(err, -errno, "open a netlink socket");
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+        /* An older kernel lacks one: texts are then missing, nothing else. */
+        (void)setsockopt(fd, SOL_NETLINK, options[i], &on, sizeof(on));
+    }
+    *ret_fd = take_fd(&fd);
+    return 0;
+}
+
+int netlink_open(int netns_fd, struct netlink **ret, struct error *err)
+{
+    autoclose int fd = -1;
+    struct netlink *nl;
+    int saved = -1, rc;
+
+    if (netns_fd >= 0) {
+        rc = netns_enter(netns_fd, &saved, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    rc = open_socket(&fd, err);
+    if (netns_fd >= 0 && netns_leave(&saved) < 0) {
+        return error_set(err, -EIO, "cannot get back to the first network namespace");
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    nl = malloc(sizeof(*nl)); /* big, and filled as used: not cleared */
+    if (!nl) {
+        return error_sys(err, -ENOMEM, "netlink");
+    }
+    memset(nl, 0, offsetof(struct netlink, answers));
+    nl->fd = take_fd(&fd);
+    nl->first_seq = 1;
+    *ret = nl;
+    return 0;
+}
+
+void netlink_close(struct netlink *nl)
+{
+    if (nl) {
+        close(nl->fd);
+        free(nl);
+    }
+}
+
+void cleanup_netlink(struct netlink **nl)
+{
+    netlink_close(*nl);
+}
+
+static int send_all(struct netlink *nl, struct error *err)
+{
+    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+    ssize_t n;
+
+    if (nl->unusable) {
+        return error_set(err, -ECONNRESET, "netlink: answers were lost earlier");
+    }
+    if (nl->overflow) {
+        return error_set(err, -EMSGSIZE, "netlink: more than %d messages or %zu bytes in a batch",
+                         NETLINK_BATCH_MAX, sizeof(nl->send_buffer));
+    }
+    do {
+        n = sendto(nl->fd, nl->send_buffer, nl->used, 0, (struct sockaddr *)&kernel,
+                   sizeof(kernel));
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? error_sys(err, -errno, "netlink send") : 0;
+}
+
+/* Reads one datagram; from anyone but the kernel it is dropped (*ret_len 0). */
+static int receive(struct netlink *nl, char *buffer, size_t *ret_len, struct error *err)
+{
+    struct sockaddr_nl from = {0};
+    struct iovec iov = {buffer, RECEIVE_SIZE};
+    struct msghdr header = {
+        .msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1};
+    ssize_t n;
+
+    do {
+        n = recvmsg(nl->fd, &header, 0);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 || (header.msg_flags & MSG_TRUNC)) {
+        nl->unusable = true;
+        return error_sys(err, n < 0 ? -errno : -EMSGSIZE, "netlink receive");
+    }
+    *ret_len = from.nl_pid == 0 ? (size_t)n : 0;
+    return 0;
+}
+
+static void read_ack(const struct nlmsghdr *message, struct netlink_answer *answer)
+{
+    const struct nlattr *table[NLMSGERR_ATTR_MAX + 1];
+    const struct nlmsgerr *ack = NLMSG_DATA(message);
+    const void *attrs;
+    size_t len;
+
+    if (!message_attrs(message, sizeof(*ack), &attrs, &len)) {
+        answer->errnum = -EBADMSG;
+        return;
+    }
+    answer->errnum = ack->error;
+    if (!(message->nlmsg_flags & NLM_F_ACK_TLVS)) {
+        return;
+    }
+    if (!(message->nlmsg_flags & NLM_F_CAPPED) && ack->msg.nlmsg_len > NLMSG_HDRLEN) {
+        size_t echoed = NLMSG_ALIGN(ack->msg.nlmsg_len - NLMSG_HDRLEN);
+
+        if (echoed > len) {
+            return;
+        }
+        attrs = (const char *)attrs + echoed;
+        len -= echoed;
+    }
+    if (attr_parse(attrs, len, table, NLMSGERR_ATTR_MAX) == 0) {
+        attr_string(table[NLMSGERR_ATTR_MSG], answer->text, sizeof(answer->text));
+    }
+}
+
+/* Sorts one datagram's messages to the answers; returns how many acknowledgements were in it. */
+static unsigned sort_answers(struct netlink *nl, const char *buffer, size_t len)
+{
+    const struct nlmsghdr *message = (const struct nlmsghdr *)buffer;
+    unsigned acks = 0;
+
+    for (; NLMSG_OK(message, len); message = NLMSG_NEXT(message, len)) {
+        uint32_t at = message->nlmsg_seq - nl->first_seq;
+
+        if (at >= nl->n_messages) {
+            continue; /* answer to a batch that was given up */
+        }
+        if (message->nlmsg_type == NLMSG_ERROR) {
+            read_ack(message, &nl->answers[at]);
+            acks++;
+        } else if (message->nlmsg_type == RTM_NEWLINK &&
+                   message->nlmsg_len >= NLMSG_LENGTH(sizeof(struct ifinfomsg))) {
+            const struct ifinfomsg *info = NLMSG_DATA(message);
+
+            nl->answers[at].ifindex = (unsigned)info->ifi_index;
+        }
+    }
+    return acks;
+}
+
+static int answer_error(const struct netlink_answer *answer, struct error *err)
+{
+    return error_sys(err, answer->errnum, "%s%s%s%s%s", answer->what, answer->name[0] ? " " : "",
+                     answer->name, answer->text[0] ? ": " : "", answer->text);
+}
+
+static void start_batch(struct netlink *nl)
+{
+    nl->first_seq += nl->n_messages + 1;
+    nl->n_messages = 0;
+    nl->used = 0;
+    nl->overflow = false;
+}
+
+int netlink_send(struct netlink *nl, struct netlink_answer *ret_answers, struct error *err)
+{
+    char buffer[RECEIVE_SIZE] __attribute__((aligned(8)));
+    unsigned acks = 0;
+    int rc = nl->n_messages || nl->overflow ? send_all(nl, err) : 0;
+
+    while (rc == 0 && acks < nl->n_messages) {
+        size_t len = 0;
+
+        rc = receive(nl, buffer, &len, err);
+        if (rc == 0) {
+            acks += sort_answers(nl, buffer, len);
+        }
+    }
+    for (unsigned i = 0; rc == 0 && i < nl->n_messages; i++) {
+        if (nl->answers[i].errnum < 0) {
+            rc = answer_error(&nl->answers[i], err);
+        }
+    }
+    if (ret_answers) {
+        memcpy(ret_answers, nl->answers, nl->n_messages * sizeof(*ret_answers));
+    }
+    start_batch(nl);
+    return rc;
+}
+
+/* One pass of a query: 1 when the dump was disturbed and should be asked for again. */
+static int query_once(struct netlink *nl, char *buffer,
+                      int (*visit)(const struct nlmsghdr *, void *), void *cookie,
+                      struct error *err)
+{
+    bool disturbed = false;
+    int rc = send_all(nl, err), visit_rc = 0;
+
+    while (rc == 0) {
+        const struct nlmsghdr *message = (const struct nlmsghdr *)buffer;
+        size_t len = 0;
+
+        rc = receive(nl, buffer, &len, err);
+        if (rc < 0) {
+            break;
+        }
+        for (; NLMSG_OK(message, len); message = NLMSG_NEXT(message, len)) {
+            if (message->nlmsg_seq != nl->first_seq) {
+                continue;
+            }
+            disturbed |= (message->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
+            if (message->nlmsg_type == NLMSG_DONE) {
+                return visit_rc < 0 ? visit_rc : disturbed;
+            }
+            if (message->nlmsg_type == NLMSG_ERROR) {
+                read_ack(message, &nl->answers[0]);
+                rc = nl->answers[0].errnum;
+                return rc < 0 ? answer_error(&nl->answers[0], err) : visit_rc;
+            }
+            if (visit_rc >= 0) {
+                visit_rc = visit(message, cookie);
+            }
+        }
+    }
+    return rc;
+}
+
+int netlink_query(struct netlink *nl, bool dump,
+                  int (*visit)(const struct nlmsghdr *message, void *cookie), void *cookie,
+                  struct error *err)
+{
+    char buffer[RECEIVE_SIZE] __attribute__((aligned(8)));
+    struct nlmsghdr *request = (struct nlmsghdr *)nl->send_buffer;
+    int rc, tries = 0;
+
+    if (dump) {
+        request->nlmsg_flags |= NLM_F_DUMP;
+    }
+    while ((rc = query_once(nl, buffer, visit, cookie, err)) == 1) {
+        if (++tries == 20) {
+            rc = error_set(err, -EINTR, "%s: the kernel's list kept changing",
+                           nl->answers[0].what);
+            break;
+        }
+        rc = visit(NULL, cookie);
+        if (rc < 0) {
+            break;
+        }
+    }
+    start_batch(nl);
+    return rc;
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The OVSDB client: JSON-RPC 1.0 on a unix stream socket (RFC 7047, section 4), one request at a
+ * time. Knows nothing of the Open_vSwitch schema but its name.
+ */
+#include "ovs/ovs-internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define READ_SIZE 65536
+
+struct ovsdb {
+    int fd;
+    char *path;
+    char *in; /* received; taken up to in_start */
+    size_t in_start, in_len, in_size;
+    struct ovsdb_frame frame;
+    char *out; /* to be sent from out_sent on */
+    size_t out_len, out_sent;
+    json_int_t last_id;
+    bool broken;
+};
+
+int ovsdb_frame_scan(struct ovsdb_frame *frame, const char *data, size_t len, size_t *ret_len)
+{
+    while (frame->pos < len) {
+        char c = data[frame->pos++];
+
+        if (frame->in_string) {
+            if (frame->escaped) {
+                frame->escaped = false;
+            } else if (c == '\\') {
+                frame->escaped = true;
+            } else if (c == '"') {
+                frame->in_string = false;
+            }
+        } else if (c == '{') {
+            frame->depth++;
+        } else if (frame->depth == 0) {
+            if (c != ' ' && c != '\t' && c != '\n' && c != '\r') {
+                return -EBADMSG;
+            }
+        } else if (c == '"') {
+            frame->in_string = true;
+        } else if (c == '}' && --frame->depth == 0) {
+            *ret_len = frame->pos;
+            memset(frame, 0, sizeof(*frame));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* ---- connection ---- */
+
+/* connect() that waits for room in the listener's backlog, which 400 clients at once fill. */
+static int connect_until(int fd, const struct sockaddr_un *address, int64_t deadline_ns)
+{
+    for (;;) {
+        int left_ms = clock_left_ms(deadline_ns);
+        struct timeval left = {.tv_sec = left_ms / 1000, .tv_usec = left_ms % 1000 * 1000};
+
+        if (left_ms == 0) {
+            return -ETIMEDOUT;
+        }
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &left, sizeof(left)) < 0) {
+            return -errno;
+        }
+        if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0) {
+            return 0;
+        }
+        if (errno != EINTR && errno != EAGAIN) {
+            return -errno;
+        }
+    }
+}
+
+int ovsdb_connect(const char *socket_path, int64_t deadline_ns, struct ovsdb **ret,
+                  struct error *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const char *path = str_has_prefix(socket_path, "unix:") ? socket_path + 5 : socket_path;
+    autoovsdb struct ovsdb *db = calloc(1, sizeof(*db));
+    int rc;
+
+    if (!db) {
+        return error_sys(err, -ENOMEM, "connect to OVSDB");
+    }
+    db->fd = -1;
+    if (*path != '/') {
+        return error_set(err, -EINVAL,
+                         "OVSDB socket \"%s\": must be \"unix:/PATH\" or an absolute path",
+                         socket_path);
+    }
+    if (str_copy(address.sun_path, sizeof(address.sun_path), path) < 0) {
+        return error_set(err, -ENAMETOOLONG,
+                         "OVSDB socket %s: the path has %zu bytes; a unix socket's may have %zu",
+                         path, strlen(path), sizeof(address.sun_path) - 1);
+    }
+    db->path = strdup(path);
+    if (!db->path) {
+        return error_sys(err, -ENOMEM, "connect to OVSDB");
+    }
+    db->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (db->fd < 0) {
+        return error_sys(err, -errno, "connect to OVSDB at %s: socket", path);
+    }
+    rc = connect_until(db->fd, &address, deadline_ns);
+    if (rc < 0) {
+        return error_sys(err, rc, "connect to OVSDB at %s", path);
+    }
+    *ret = take_ptr(db);
+    return 0;
+}
+
+void ovsdb_close(struct ovsdb *db)
+{
+    if (!db) {
+        return;
+    }
+    if (db->fd >= 0) {
+        close(db->fd);
+    }
+    free(db->path);
+    free(db->in);
+    free(db->out);
+    free(db);
+}
+
+void cleanup_ovsdb(struct ovsdb **db)
+{
+    ovsdb_close(*db);
+}
+
+const char *ovsdb_path(const struct ovsdb *db)
+{
+    return db->path;
+}
+
+bool ovsdb_usable(const struct ovsdb *db)
+{
+    return !db->broken;
+}
+
+/* ---- bytes ---- */
+
+/* Appends a message to what is to be sent. */
+static int queue(struct ovsdb *db, const json_t *message)
+{
+    autofree char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
+    size_t len = text ? strlen(text) : 0, pending = db->out_len - db->out_sent;
+    char *bigger;
+
+    if (!text) {
+        return -ENOMEM;
+    }
+    if (pending == 0) {
+        free(db->out);
+        db->out = take_ptr(text);
+        db->out_len = len;
+        db->out_sent = 0;
+        return 0;
+    }
+    bigger = realloc(db->out, db->out_len + len);
+    if (!bigger) {
+        return -ENOMEM;
+    }
+    memcpy(bigger + db->out_len, text, len);
+    db->out = bigger;
+    db->out_len += len;
+    return 0;
+}
+
+static int send_some(struct ovsdb *db)
+{
+    while (db->out_sent < db->out_len) {
+        ssize_t n = send(db->fd, db->out + db->out_sent, db->out_len - db->out_sent,
+                         MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (n < 0) {
+            return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+        }
+        db->out_sent += (size_t)n;
+    }
+    return 0;
+}
+
+static int receive_some(struct ovsdb *db)
+{
+    ssize_t n;
+
+    if (db->in_start) {
+        db->in_len -= db->in_start;
+        memmove(db->in, db->in + db->in_start, db->in_len);
+        db->in_start = 0;
+    }
+    if (db->in_len > OVSDB_MESSAGE_MAX) {
+        return -EMSGSIZE;
+    }
+    if (db->in_size - db->in_len < READ_SIZE) {
+        size_t want = db->in_size ? db->in_size * 2 : 2 * READ_SIZE;
+        char *bigger = realloc(db->in, want);
+
+        if (!bigger) {
+            return -ENOMEM;
+        }
+        db->in = bigger;
+        db->in_size = want;
+    }
+    n = recv(db->fd, db->in + db->in_len, db->in_size - db->in_len, MSG_DONTWAIT);
+    if (n < 0) {
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    }
+    db->in_len += (size_t)n;
+    return n == 0 ? -ECONNRESET : 0;
+}
+
+/* ---- messages ---- */
+
+/* Takes the next whole message that was received; *ret is NULL when there is none. */
+static int take_message(struct ovsdb *db, json_t **ret, struct error *err)
+{
+    const char *data = db->in + db->in_start;
+    size_t len;
+    int rc;
+
+    *ret = NULL;
+    if (db->in_start == db->in_len) {
+        return 0;
+    }
+    rc = ovsdb_frame_scan(&db->frame, data, db->in_len - db->in_start, &len);
+    if (rc < 0) {
+        return error_set(err, rc, "OVSDB at %s sent what is not JSON-RPC", db->path);
+    }
+    if (rc == 0) {
+        return 0;
+    }
+    db->in_start += len;
+    rc = json_parse(data, len, ret, err);
+    if (rc < 0) {
+        error_wrap(err, "message of OVSDB at %s", db->path);
+    }
+    return rc;
+}
+
+static int answer_echo(struct ovsdb *db, const json_t *request)
+{
+    autojson json_t *reply =
+        json_pack("{s:O?, s:n, s:O?}", "result", json_object_get(request, "params"), "error", "id",
+                  json_object_get(request, "id"));
+
+    return queue(db, reply);
+}
+
+/* 1 when message is the reply to request id; 0 when it was something else, now dealt with. */
+static int handle(struct ovsdb *db, const json_t *message, json_int_t id)
+{
+    const char *method = json_string_value(json_object_get(message, "method"));
+    const json_t *message_id = json_object_get(message, "id");
+
+    if (method) {
+        bool is_echo = !strcmp(method, "echo") && message_id && !json_is_null(message_id);
+
+        return is_echo ? answer_echo(db, message) : 0;
+    }
+    return json_is_integer(message_id) && json_integer_value(message_id) == id;
+}
+
+/* Sends and receives until the reply to request id is there. */
+static int exchange(struct ovsdb *db, json_int_t id, int64_t deadline_ns, json_t **ret,
+                    struct error *err)
+{
+    for (;;) {
+        autojson json_t *message = NULL;
+        struct pollfd pfd = {.fd = db->fd, .events = POLLIN};
+        int rc = take_message(db, &message, err);
+
+        if (rc < 0) {
+            return rc;
+        }
+        if (message) {
+            rc = handle(db, message, id);
+            if (rc < 0) {
+                return error_sys(err, rc, "answer OVSDB at %s", db->path);
+            }
+            if (rc) {
+                *ret = take_ptr(message);
+                return 0;
+            }
+            continue;
+        }
+        rc = send_some(db);
+        if (rc < 0) {
+            return error_sys(err, rc, "send to OVSDB at %s", db->path);
+        }
+        if (db->out_sent < db->out_len) {
+            pfd.events |= POLLOUT;
+        }
+        rc = poll(&pfd, 1, clock_left_ms(deadline_ns));
+        if (rc == 0) {
+            return error_set(err, -ETIMEDOUT, "OVSDB at %s did not answer in time", db->path);
+        }
+        if (rc > 0 && (pfd.revents & ~POLLOUT)) {
+            rc = receive_some(db);
+            if (rc < 0) {
+                return error_sys(err, rc, "receive from OVSDB at %s", db->path);
+            }
+        }
+    }
+}
+
+/* Puts what the server calls an error (RFC 7047, section 3.1) into err. */
+static int remote_error(const json_t *error, struct error *err)
+{
+    const char *name = json_string_value(json_object_get(error, "error"));
+    const char *details = json_string_value(json_object_get(error, "details"));
+    autofree char *text = name ? NULL : json_dumps(error, JSON_COMPACT | JSON_ENCODE_ANY);
+    int errnum = -EREMOTEIO;
+
+    if (name && !strcmp(name, "constraint violation")) {
+        errnum = -EEXIST;
+    } else if (name && !strcmp(name, "timed out")) {
+        errnum = -ETIMEDOUT;
+    }
+    return error_set(err, errnum, "OVSDB: %s%s%s",
+                     name   ? name
+                     : text ? text
+                            : "error",
+                     details ? ": " : "", details ? details : "");
+}
+
+int ovsdb_request(struct ovsdb *db, const char *method, json_t *params, int64_t deadline_ns,
+                  json_t **ret_result, struct error *err)
+{
+    json_int_t id = db->last_id + 1;
+    autojson json_t *request =
+        json_pack("{s:s, s:o, s:I}", "method", method, "params", params, "id", id);
+    autojson json_t *reply = NULL;
+    json_t *error;
+    int rc;
+
+    if (db->broken) {
+        return error_set(err, -ENOTCONN, "the connection to OVSDB at %s was lost", db->path);
+    }
+    if (clock_left_ms(deadline_ns) == 0) {
+        return error_set(err, -ETIMEDOUT, "no time left to ask OVSDB at %s", db->path);
+    }
+    rc = queue(db, request);
+    if (rc < 0) {
+        return error_sys(err, rc, "write a request to OVSDB");
+    }
+    db->last_id = id;
+    rc = exchange(db, id, deadline_ns, &reply, err);
+    if (rc < 0) {
+        db->broken = true;
+        return rc;
+    }
+    error = json_object_get(reply, "error");
+    if (error && !json_is_null(error)) {
+        remote_error(error, err);
+        if (err) {
+            err->errnum = -EREMOTEIO;
+        }
+        return -EREMOTEIO;
+    }
+    *ret_result = json_incref(json_object_get(reply, "result"));
+    return 0;
+}
+
+int ovsdb_transact(struct ovsdb *db, json_t *operations, int64_t deadline_ns, json_t **ret_results,
+                   struct error *err)
+{
+    autojson json_t *results = NULL;
+    size_t i, n = json_array_size(operations);
+    json_t *result;
+    int rc;
+
+    if (!operations || json_array_insert_new(operations, 0, json_string("Open_vSwitch")) < 0) {
+        json_decref(operations);
+        return error_sys(err, -ENOMEM, "write a transaction");
+    }
+    rc = ovsdb_request(db, "transact", operations, deadline_ns, &results, err);
+    if (rc < 0) {
+        return rc;
+    }
+    /* A failed commit adds one element, so that there may be more than operations. */
+    json_array_foreach (results, i, result) {
+        if (json_object_get(result, "error")) {
+            return remote_error(result, err);
+        }
+    }
+    if (json_array_size(results) < n) {
+        db->broken = true;
+        return error_set(err, -EBADMSG, "OVSDB at %s answered %zu of %zu operations", db->path,
+                         json_array_size(results), n);
+    }
+    *ret_results = take_ptr(results);
+    return 0;
+}
+
+json_t *ovsdb_rows(const json_t *results, size_t index)
+{
+    json_t *rows = json_object_get(json_array_get(results, index), "rows");
+
+    return json_is_array(rows) ? rows : NULL;
+}
+
+json_t *ovsdb_inserted(const json_t *results, size_t index)
+{
+    return json_object_get(json_array_get(results, index), "uuid");
+}

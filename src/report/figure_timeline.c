@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One bar a pod, coloured by stage: the study's figure of how stages overlap. Pods stand in the
+ * order in which they were up, so that the right edge is also the count of pods up by then.
+ */
+#include "report/report-internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Pixels above and below the plot; the legend's row is among those above. */
+#define TOP      110
+#define BOTTOM   54
+#define LEGEND_Y 72
+
+struct pod {
+    int64_t t0_ns, t1_ns;
+    size_t first, n; /* its spans in the sorted list */
+};
+
+struct timeline {
+    const struct span **spans; /* stages only, no steps and no teardown; by pod */
+    size_t n_spans;
+    struct pod *pods;
+    size_t n_pods;
+    int64_t t0_ns; /* the first request */
+};
+
+static int by_pod(const void *a, const void *b)
+{
+    return strcmp((*(const struct span *const *)a)->pod, (*(const struct span *const *)b)->pod);
+}
+
+static int by_finish(const void *a, const void *b)
+{
+    const struct pod *x = a, *y = b;
+
+    return x->t1_ns != y->t1_ns ? (x->t1_ns > y->t1_ns) - (x->t1_ns < y->t1_ns)
+                                : (x->t0_ns > y->t0_ns) - (x->t0_ns < y->t0_ns);
+}
+
+/* The list is sorted by pod: each stretch of one name is a pod, as long as its spans reach. */
+static void group_pods(struct timeline *line)
+{
+    for (size_t i = 0; i < line->n_spans; i++) {
+        const struct span *span = line->spans[i];
+        struct pod *pod = line->n_pods ? &line->pods[line->n_pods - 1] : NULL;
+
+        if (!pod || strcmp(line->spans[pod->first]->pod, span->pod) != 0) {
+            pod = &line->pods[line->n_pods++];
+            *pod = (struct pod){.t0_ns = span->t0_ns, .t1_ns = span->t1_ns, .first = i};
+        }
+        pod->n++;
+        pod->t0_ns = span->t0_ns < pod->t0_ns ? span->t0_ns : pod->t0_ns;
+        pod->t1_ns = span->t1_ns > pod->t1_ns ? span->t1_ns : pod->t1_ns;
+        line->t0_ns = line->t0_ns == 0 || span->t0_ns < line->t0_ns ? span->t0_ns : line->t0_ns;
+    }
+}
+
+static int timeline_make(const struct span_list *list, struct timeline *line, struct error *err)
+{
+    *line = (struct timeline){0};
+    line->spans = calloc(list->n + 1, sizeof(*line->spans));
+    line->pods = calloc(list->n + 1, sizeof(*line->pods));
+    if (!line->spans || !line->pods) {
+        return error_sys(err, -ENOMEM, "timeline");
+    }
+    for (size_t i = 0; i < list->n; i++) {
+        const struct span *span = &list->spans[i];
+
+        if (!strchr(span->stage, '.') && stage_index(span->stage) < span_n_stages) {
+            line->spans[line->n_spans++] = span;
+        }
+    }
+    if (line->n_spans == 0) {
+        return error_set(err, -ENODATA, "no stage of a start in it");
+    }
+    qsort(line->spans, line->n_spans, sizeof(*line->spans), by_pod);
+    group_pods(line);
+    qsort(line->pods, line->n_pods, sizeof(*line->pods), by_finish);
+    return 0;
+}
+
+static void timeline_clear(struct timeline *line)
+{
+    free(line->spans);
+    free(line->pods);
+}
+
+/* "left right row" of every span of a stage. Returns how many there were. */
+static size_t write_stage(struct script *script, const struct timeline *line, size_t stage,
+                          double unit)
+{
+    size_t n = 0;
+
+    script_printf(script, "$%s << EOD\n", span_stages[stage].name);
+    for (size_t row = 0; row < line->n_pods; row++) {
+        const struct pod *pod = &line->pods[row];
+
+        for (size_t i = pod->first; i < pod->first + pod->n; i++) {
+            const struct span *span = line->spans[i];
+
+            if (!strcmp(span->stage, span_stages[stage].name)) {
+                script_printf(script, "%.6f %.6f %zu\n",
+                              (double)(span->t0_ns - line->t0_ns) / NSEC_PER_SEC / unit,
+                              (double)(span->t1_ns - line->t0_ns) / NSEC_PER_SEC / unit, row + 1);
+                n++;
+            }
+        }
+    }
+    script_printf(script, "EOD\n");
+    return n;
+}
+
+/* Pod numbers: the first, round ones, the last; none so near the last that they touch. */
+static void write_pod_axis(struct script *script, size_t n_pods, bool roomy)
+{
+    static const size_t steps[] = {5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
+    size_t step = 1;
+    char where[64];
+
+    for (size_t i = 0; i < ARRAY_SIZE(steps) && n_pods > 20 && n_pods / step > 10; i++) {
+        step = steps[i];
+    }
+    script_printf(script, "set yrange [0.5:%zu.5]\nset ytics (1", n_pods);
+    for (size_t i = step == 1 ? 2 : step; i < n_pods; i += step) {
+        if (n_pods - i > step / 2) {
+            script_printf(script, ", %zu", i);
+        }
+    }
+    script_printf(script, n_pods > 1 ? ", %zu)\n" : ")\n", n_pods);
+    snprintf(where, sizeof(where), "screen %.5f, graph 0.5", 18.0 / script->width);
+    script_label(script, roomy ? "pods, in the order they were up" : "pod", where,
+                 "center rotate by 90 textcolor rgb '" COLOUR_TEXT "'");
+}
+
+/* In the axis' unit; the words above the plot, where no bar is. */
+static void write_makespan(struct script *script, double at)
+{
+    char where[64];
+
+    snprintf(where, sizeof(where), "first %.9g, graph 1", at);
+    script_printf(script,
+                  "set arrow from %s to first %.9g, graph 0 nohead front lw 1.2 dt (6,4) "
+                  "lc rgb '#000000'\n",
+                  where, at);
+    script_label(script, "makespan", where, "right offset 0.3,0.6");
+}
+
+/*
+ * Rows thick enough to be seen, a page short enough to be looked at; many rows are whole pixels of
+ * the PNG, or antialiasing leaves seams between them.
+ */
+static int plot_height(size_t n_pods)
+{
+    size_t pixels = n_pods ? (2 * 620 + n_pods / 2) / n_pods : 1;
+
+    if (n_pods <= 40) {
+        return (int)(24 + 15 * n_pods);
+    }
+    return pixels ? (int)(n_pods * pixels + 1) / 2 : 620;
+}
+
+/* The plot command: what is idle first, the stages over it. The legend has those that occur. */
+static int write_bars(struct script *script, const struct timeline *line, double unit,
+                      char **ret_draw, struct error *err)
+{
+    /* Rows that touch overlap by a fraction of a pixel, so that no seam shines through. */
+    double half = line->n_pods <= 40 ? 0.42 : 0.5 + 0.1 * (double)line->n_pods / 620;
+    autofree char *draw = NULL;
+    size_t total = span_n_stages - 1;
+    bool idle = false;
+
+    for (size_t k = 0; k < span_n_stages; k++) {
+        size_t stage = k == 0 ? total : k - 1;
+        autofree char *before = take_ptr(draw);
+        char colour[8] = COLOUR_IDLE;
+
+        if (write_stage(script, line, stage, unit) == 0) {
+            draw = take_ptr(before);
+            continue;
+        }
+        if (stage != total) {
+            colour_of_stage(span_stages[stage].name, colour);
+            script_legend(script, LEGEND_Y, colour, span_stages[stage].does);
+        }
+        idle = idle || stage == total;
+        draw = str_printf("%s%s$%s using 1:3:1:2:($3-%g):($3+%g) with boxxyerror fillstyle solid "
+                          "noborder linecolor rgb '%s'",
+                          before ? before : "plot ", before ? ", \\\n     " : "",
+                          span_stages[stage].name, half, half, colour);
+        if (!draw) {
+            return error_sys(err, -ENOMEM, "timeline");
+        }
+    }
+    if (idle) {
+        script_legend(script, LEGEND_Y, COLOUR_IDLE, "between stages");
+    }
+    *ret_draw = take_ptr(draw);
+    return 0;
+}
+
+static int write_script(struct script *script, const struct figure_input *in,
+                        const struct timeline *line, char **ret_draw, struct error *err)
+{
+    double makespan = in->run->start.makespan_s, unit;
+    autofree char *caption = figure_caption(in);
+    char time[32];
+    autofree char *title =
+        str_printf("%s: %zu pod%s up in %s", in->result->variants[in->variant], line->n_pods,
+                   line->n_pods == 1 ? "" : "s", figure_duration(makespan, time, sizeof(time)));
+
+    if (!caption || !title) {
+        return error_sys(err, -ENOMEM, "timeline");
+    }
+    script_title(script, title, caption);
+    script_margins(script, 72, 24, TOP, BOTTOM);
+    unit = script_time_axis(script, 0, makespan > 0 ? makespan * 1.005 : 1, false, "",
+                            " since the first request");
+    write_pod_axis(script, line->n_pods, plot_height(line->n_pods) > 250);
+    write_makespan(script, makespan / unit);
+    return write_bars(script, line, unit, ret_draw, err);
+}
+
+int figure_timeline(const struct figure_input *in, const char *dir, const char *name,
+                    struct error *err)
+{
+    struct script script = {0};
+    struct timeline line;
+    autofree char *draw = NULL;
+    int rc = timeline_make(in->spans, &line, err);
+
+    rc = rc < 0 ? rc : script_open(&script, 1000, plot_height(line.n_pods) + TOP + BOTTOM, err);
+    rc = rc < 0 ? rc : write_script(&script, in, &line, &draw, err);
+    rc = rc < 0 ? rc : script_draw(&script, dir, name, draw, err);
+    script_clear(&script);
+    timeline_clear(&line);
+    return rc;
+}
