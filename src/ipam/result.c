@@ -28,18 +28,16 @@ int ipam_version(const char *text)
         return -EINVAL;
     }
     for (int i = 0; i < 3; i++) {
-        char *dot = strchr(p, '.');
+        char *end = i < 2 ? strchr(p, '.') : p + strlen(p);
 
-        if (i < 2 && !dot) {
+        if (!end) {
             return -EINVAL;
         }
-        if (i < 2) {
-            *dot = '\0';
-        }
+        *end = '\0';
         if (str_to_int64(p, 0, 999, &part[i]) < 0) {
             return -EINVAL;
         }
-        p = i < 2 ? dot + 1 : p;
+        p = end + 1;
     }
     return IPAM_VERSION((int)part[0], (int)part[1], (int)part[2]);
 }

@@ -129,7 +129,8 @@ static int set_up_pod(struct kind_env *env, struct attachment *at, struct error 
 {
     struct link_change quiet = {
         .ifindex = at->ifindex, .name = at->key.ifname, .no_ipv6_autoconf = true};
-    struct link_change up = {.ifindex = at->ifindex, .name = at->key.ifname, .up = true};
+    struct link_change up = {
+        .ifindex = at->ifindex, .name = at->key.ifname, .alias = at->alias, .up = true};
     int64_t t0 = clock_ns();
     int rc;
 
@@ -172,6 +173,15 @@ static int take_apart(struct kind_env *env, struct attachment *at, struct error 
     return rc;
 }
 
+static int choose_mac(struct attachment *at, struct error *err)
+{
+    if (at->conf.has_mac) {
+        at->mac = at->conf.mac;
+        return 0;
+    }
+    return mac_random(&at->mac) < 0 ? error_set(err, -EIO, "no random bytes for a MAC address") : 0;
+}
+
 static int build(struct kind_env *env, struct attachment *at, struct error *err)
 {
     int rc = take_addresses(env, at, err);
@@ -204,7 +214,10 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
                                (rc = port_check_datapath(env, &at->conf, err)) < 0)) {
         return rc; /* found out before anything is made */
     }
-    rc = record_claim(env, at, err);
+    rc = choose_mac(at, err);
+    if (rc == 0) {
+        rc = record_claim(env, at, err);
+    }
     if (rc < 0) {
         return rc;
     }
@@ -221,17 +234,17 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
  */
 static void find_pod(struct kind_env *env, struct attachment *at)
 {
+    const char *given = at->netns_path;
     struct record record = {0};
     struct netns_id id;
 
-    if (at->netns_path[0] && open_pod(env, at, NULL) == 0) {
-        return;
+    if (at->netns_path[0]) {
+        open_pod(env, at, NULL);
     }
     if (record_read(env->instance, &at->key, &record, NULL) == 0) {
-        const char *given = at->netns_path;
-
+        at->mac = record.mac;
         at->netns_path = record.netns_path;
-        if (record.netns_path[0] && open_pod(env, at, NULL) == 0 &&
+        if (!at->pod && record.netns_path[0] && open_pod(env, at, NULL) == 0 &&
             (netns_identify(at->netns_fd, &id) < 0 || !netns_same(&id, &record.netns))) {
             netlink_close(at->pod);
             at->pod = NULL;

@@ -72,9 +72,6 @@ static int add(struct kind_env *env, struct attachment *at, struct error *err)
     int rc = check_name_free(at, err);
 
     if (rc == 0) {
-        rc = pod_choose_mac(at, &at->mac, err);
-    }
-    if (rc == 0) {
         rc = make_port(env, at, err);
     }
     attachment_span(env, at, "cni.ovs", t0, rc);

@@ -56,7 +56,7 @@ struct attachment {
     /* What was made: filled by attachment_add. */
     int netns_fd; /* -1: none or gone */
     struct netlink *pod; /* a socket in the pod's namespace, or NULL */
-    struct mac_addr mac, host_mac;
+    struct mac_addr mac, host_mac; /* mac is chosen before anything is made */
     unsigned mtu, ifindex;
     bool has_host_end;
     struct ipam_result result;
@@ -83,8 +83,8 @@ struct kind {
     bool plain;         /* no addresses, no record: the device is there already */
 
     /*
-     * Makes the device in the pod's namespace with its final name, MAC, MTU and alias, but down;
-     * sets ifindex, mac and mtu. What was made before a failure is left to del.
+     * Makes the device in the pod's namespace with its final name, MAC (at->mac) and MTU, but down;
+     * sets ifindex and mtu. What was made before a failure is left to del.
      */
     int (*add)(struct kind_env *env, struct attachment *at, struct error *err);
 
@@ -160,6 +160,7 @@ struct record {
     const char *type, *state; /* "adding" or "ready" */
     const char *netns_path, *port, *bridge;
     struct netns_id netns;
+    struct mac_addr mac;
     json_t *json;
 };
 
@@ -182,10 +183,10 @@ int record_list(const char *instance, int (*visit)(const struct record *record, 
 
 /* ---- what kinds share (pod.c, port.c) ---- */
 
-/* A new random MAC, or the configured one. */
-int pod_choose_mac(const struct attachment *at, struct mac_addr *ret, struct error *err);
-
-/* Deletes the pod's device if it is this attachment's (by its alias). */
+/*
+ * Deletes the pod's device if it is this attachment's: by its alias or, where ADD was killed before
+ * it could set one, by the MAC that the record was claimed with.
+ */
 int pod_device_delete(struct attachment *at, struct error *err);
 
 /* Deletes a device of the host's namespace by name; one that is gone is fine. */

@@ -20,7 +20,6 @@ static int make_device(struct kind_env *env, struct attachment *at, const struct
                              .name = at->key.ifname,
                              .mac = &at->mac,
                              .mtu = at->conf.mtu,
-                             .alias = at->alias,
                              .netns_fd = -1,
                              .parent = parent->ifindex,
                              .macvlan_mode = mode_values[at->conf.mode]};
@@ -54,10 +53,7 @@ static int add(struct kind_env *env, struct attachment *at, struct error *err)
         return error_set(err, -EINVAL, "mtu: %u is not allowed; port %s has %u", at->mtu,
                          at->conf.port, parent.mtu);
     }
-    rc = pod_choose_mac(at, &at->mac, err);
-    if (rc == 0) {
-        rc = make_device(env, at, &parent, err);
-    }
+    rc = make_device(env, at, &parent, err);
     attachment_span(env, at, "cni.link", t0, rc);
     return rc;
 }

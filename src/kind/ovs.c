@@ -12,16 +12,14 @@ static int make_veth(struct kind_env *env, struct attachment *at, struct error *
     struct link_spec host = {.name = at->host_name,
                              .mac = &at->host_mac,
                              .mtu = at->mtu,
-                             .alias = at->alias,
                              .netns_fd = env->host_netns_fd};
     struct link_spec pod = {.kind = "veth",
                             .name = at->key.ifname,
                             .mac = &at->mac,
                             .mtu = at->mtu,
-                            .alias = at->alias,
                             .netns_fd = -1,
                             .peer = &host};
-    struct link_change quiet = {.name = at->host_name, .no_ipv6_autoconf = true};
+    struct link_change quiet = {.name = at->host_name, .alias = at->alias, .no_ipv6_autoconf = true};
     struct link_change up = {.name = at->host_name, .up = true};
     int rc;
 
@@ -56,11 +54,11 @@ static int add_port(struct kind_env *env, struct attachment *at, struct error *e
 static int add(struct kind_env *env, struct attachment *at, struct error *err)
 {
     int64_t t0 = clock_ns();
-    int rc = pod_choose_mac(at, &at->mac, err);
+    int rc = 0;
 
     at->mtu = at->conf.mtu ? at->conf.mtu : 1500;
     at->has_host_end = true;
-    if (rc == 0 && mac_random(&at->host_mac) < 0) {
+    if (mac_random(&at->host_mac) < 0) {
         rc = error_set(err, -EIO, "no random bytes for a MAC address");
     }
     if (rc == 0) {

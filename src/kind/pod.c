@@ -5,15 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-int pod_choose_mac(const struct attachment *at, struct mac_addr *ret, struct error *err)
-{
-    if (at->conf.has_mac) {
-        *ret = at->conf.mac;
-        return 0;
-    }
-    return mac_random(ret) < 0 ? error_set(err, -EIO, "no random bytes for a MAC address") : 0;
-}
-
 int pod_device_delete(struct attachment *at, struct error *err)
 {
     struct link_info info;
@@ -23,7 +14,8 @@ int pod_device_delete(struct attachment *at, struct error *err)
         return 0; /* the namespace is gone, and the device with it */
     }
     rc = link_get(at->pod, 0, at->key.ifname, &info, err);
-    if (rc == -ENODEV || (rc == 0 && strcmp(info.alias, at->alias) != 0)) {
+    if (rc == -ENODEV || (rc == 0 && strcmp(info.alias, at->alias) != 0 &&
+                          memcmp(&info.mac, &at->mac, sizeof(info.mac)) != 0)) {
         return 0;
     }
     if (rc == 0) {

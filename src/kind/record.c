@@ -57,11 +57,11 @@ static json_t *record_to_json(const struct attachment *at, const char *state)
 
     boot_id(boot);
     netns_identify(at->netns_fd, &netns);
-    json = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s}", "v", 1, "state",
+    json = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:s}", "v", 1, "state",
                      state, "network", at->key.network, "containerId", at->key.container_id,
                      "ifname", at->key.ifname, "kind", at->kind->type, "tenant", at->conf.tenant,
                      "netns", at->netns_path, "netnsDevice", (json_int_t)netns.device,
-                     "netnsInode", (json_int_t)netns.inode, "bootId", boot);
+                     "netnsInode", (json_int_t)netns.inode, "bootId", boot, "mac", mac_format(&at->mac, mac));
     if (!json) {
         return NULL;
     }
@@ -75,7 +75,6 @@ static json_t *record_to_json(const struct attachment *at, const char *state)
         return json;
     }
     json_object_set_new(json, "ifindex", json_integer(at->ifindex));
-    json_object_set_new(json, "mac", json_string(mac_format(&at->mac, mac)));
     json_object_set_new(json, "mtu", json_integer(at->mtu));
     json_object_set_new(json, "nic", json_string(at->kind->nic));
     if (at->has_host_end) {
@@ -134,6 +133,7 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
 {
     struct record record = {.type = "", .state = "", .netns_path = "", .port = "", .bridge = ""};
     int64_t device = 0, inode = 0;
+    const char *mac = "";
     json_t *json = NULL;
     int rc = json_parse(data, len, &json, err);
 
@@ -148,11 +148,13 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
         (rc = json_read_string(json, NULL, "netns", &record.netns_path, err)) < 0 ||
         (rc = json_read_string(json, NULL, "port", &record.port, err)) < 0 ||
         (rc = json_read_string(json, NULL, "bridge", &record.bridge, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "mac", &mac, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsDevice", 0, INT64_MAX, &device, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsInode", 0, INT64_MAX, &inode, err)) < 0) {
         json_decref(json);
         return rc;
     }
+    mac_parse(mac, &record.mac);
     record.netns.device = (uint64_t)device;
     record.netns.inode = (uint64_t)inode;
     record.json = json;

@@ -56,9 +56,6 @@ static void put_common(struct netlink *nl, const struct link_spec *spec)
     if (spec->mtu) {
         attr_put_u32(nl, IFLA_MTU, spec->mtu);
     }
-    if (spec->alias) {
-        attr_put_string(nl, IFLA_IFALIAS, spec->alias);
-    }
     if (spec->netns_fd >= 0) {
         attr_put_u32(nl, IFLA_NET_NS_FD, (uint32_t)spec->netns_fd);
     }

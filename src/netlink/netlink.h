@@ -80,14 +80,14 @@ int netlink_send(struct netlink *nl, struct netlink_answer *ret_answers, struct 
 
 /* ---- links (link.c) ---- */
 
-/* A device to be made, in one message, with all it is to have. */
+/* A device to be made, in one message, with all it can have from the start (the kernel passes over
+ * an alias there: it comes with the first change). */
 struct link_spec {
     const char *kind;  /* "veth", "macvlan", "macvtap", "ipvlan", "ipvtap", "bridge", "vlan" */
     const char *name;
     unsigned ifindex;  /* 0: the kernel's choice */
     const struct mac_addr *mac; /* NULL: the kernel's choice */
     unsigned mtu;      /* 0: the kernel's choice */
-    const char *alias; /* NULL: none */
     bool up;           /* not for a veth's peer: the kernel refuses, and takes 17 ms to */
     int netns_fd;      /* -1: the socket's namespace */
     unsigned parent;   /* macvlan and its like: the device below */

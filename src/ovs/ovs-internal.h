@@ -26,6 +26,10 @@ struct ovsdb_frame {
  */
 int ovsdb_frame_scan(struct ovsdb_frame *frame, const char *data, size_t len, size_t *ret_len);
 
+/* A client on a connected stream socket, which it takes over (also on failure, -ENOMEM); path is
+ * for messages. */
+int ovsdb_attach(int fd, const char *path, struct ovsdb **ret);
+
 /*
  * One JSON-RPC request (params are stolen). Blocks until its reply or the deadline. *ret_result is
  * the caller's. -EREMOTEIO when the server refused it.

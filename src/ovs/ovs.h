@@ -12,8 +12,9 @@
 struct ovsdb;
 
 /*
- * Connects to a unix socket ("unix:/path" or "/path"). deadline_ns (clock_ns) bounds this call.
- * Not safe for use from two threads at once. -ENOENT/-ECONNREFUSED with the path in err.
+ * Connects to a unix socket ("unix:/path" or "/path"); waits while the server's backlog is full.
+ * deadline_ns (clock_ns) bounds this call. Not safe for use from two threads at once.
+ * -ENOENT/-ECONNREFUSED with the path in err; -ENAMETOOLONG past a unix socket's 107 bytes.
  */
 int ovsdb_connect(const char *socket_path, int64_t deadline_ns, struct ovsdb **ret,
                   struct error *err);
@@ -26,7 +27,9 @@ void cleanup_ovsdb(struct ovsdb **db);
  * (stolen). Blocks until the reply or the deadline (-ETIMEDOUT; the connection is then unusable).
  * On success *ret_results is the array of results, one an operation; when an operation failed,
  * -EREMOTEIO (or -EEXIST for a constraint violation, -ETIMEDOUT for a wait operation's timeout)
- * and err says OVSDB's error and details. Echo requests of the server are answered meanwhile.
+ * and err says OVSDB's error and details. Echo requests of the server are answered meanwhile, and
+ * only then. Any other failure of the connection (-ECONNRESET, -EPIPE, -EBADMSG) is for good too:
+ * every later call answers -ENOTCONN, and the caller connects anew.
  */
 int ovsdb_transact(struct ovsdb *db, json_t *operations, int64_t deadline_ns, json_t **ret_results,
                    struct error *err);
@@ -50,15 +53,19 @@ struct ovs_port_spec {
     const char *mac;        /* for internal ports; NULL: OVS chooses */
     int mtu;                /* mtu_request; 0: none */
     int tag;                /* access VLAN 1..4094; 0: none */
-    const uint16_t *trunks; /* VLAN ids; with n_trunks 0: none */
+    const uint16_t *trunks; /* VLAN ids; with n_trunks 0: none. With a tag: that one is native */
     size_t n_trunks;
-    struct ovs_owner owner;
+    struct ovs_owner owner; /* network NULL: no external_ids */
 };
 
 /*
  * Makes all n ports in one transaction and waits until ovs-vswitchd has really made each (ofport
- * set). When any fails (no such bridge, name taken -EEXIST, ovs-vswitchd's own `error` text), none
- * is left and err names the port. ret_ofports may be NULL. Blocks until done or the deadline.
+ * set). When any fails, none is left and err names the port: -EINVAL for a spec that cannot be,
+ * -ENODEV for no such bridge (err lists those there are), -EEXIST for a name taken, -EREMOTEIO with
+ * ovs-vswitchd's own `error` text, -ETIMEDOUT when ovs-vswitchd is silent (err says whether any is
+ * running). ret_ofports may be NULL. Blocks until done or the deadline, and past it up to 4 s to
+ * take back what was not made. Only when OVSDB itself falls silent in the middle of the first
+ * transaction may ports be left; ovs_ports_del removes them.
  */
 int ovs_ports_add(struct ovsdb *db, const struct ovs_port_spec *specs, size_t n,
                   int64_t deadline_ns, int *ret_ofports, struct error *err);
@@ -86,7 +93,8 @@ struct ovs_ports {
 };
 
 /*
- * Lists ports: name NULL for all; ours_only leaves out those without Sluice's external_ids.
+ * Lists ports: name NULL for all; ours_only leaves out those without Sluice's external_ids. Of a
+ * bond the first interface is told. On failure *ret is untouched.
  */
 int ovs_ports_list(struct ovsdb *db, const char *name, bool ours_only, int64_t deadline_ns,
                    struct ovs_ports *ret, struct error *err);
@@ -100,8 +108,9 @@ int ovs_bridge_datapath(struct ovsdb *db, const char *bridge, int64_t deadline_n
 /* ---- which OVS (instance.c) ---- */
 
 /*
- * Path of the OVSDB socket to use: configured ("unix:/path" or a path) when given, else the
- * instance's own OVS when it has one, else /var/run/openvswitch/db.sock. Returns buf.
+ * Path of the OVSDB socket to use (which need not exist): configured ("unix:/path" or a path) when given, else the
+ * instance's own OVS when it has one, else /var/run/openvswitch/db.sock. Returns buf,
+ * which is to have PATH_MAX bytes.
  */
 const char *ovs_socket_path(const char *configured, const char *instance, char *buf, size_t size);
 
@@ -116,14 +125,25 @@ struct ovs_private_options {
 struct ovs_private_status {
     bool running;
     pid_t ovsdb_pid, vswitchd_pid; /* 0: not running */
-    char version[32];
+    char version[32]; /* "" when OVSDB does not tell */
 };
 
-/* Starts ovsdb-server and ovs-vswitchd (userspace datapath) in the caller's network namespace,
- * or only what is not running yet; waits until they serve and each bridge works. */
+/*
+ * Starts ovsdb-server and ovs-vswitchd (userspace datapath) in the caller's network namespace, or
+ * only what is not running yet; waits until they serve and each bridge works. Safe to call from
+ * several processes at once, and again after any of them was killed. The caller's descriptors
+ * without CLOEXEC go to the daemons. -EEXIST when it runs already in another network namespace,
+ * -ENAMETOOLONG when a socket's path would be too long for the kernel; a bridge that ovs-vswitchd
+ * cannot make is taken back and err has its words.
+ */
 int ovs_private_up(const struct ovs_private_options *options, struct error *err);
 
-/* Stops them (by pid, after checking that the pids are still theirs) and removes <instance>/ovs.
- * Fine when nothing runs. */
+/*
+ * Kills them (after checking that the pids are theirs), removes their devices and <instance>/ovs;
+ * all is gone when it returns 0. Fine when nothing runs. When both were dead already, the devices
+ * are removed only if the caller is in the namespace where ovs_private_up was called.
+ */
 int ovs_private_down(const char *instance, struct error *err);
+
+/* An instance directory that does not exist is one where nothing runs. */
 int ovs_private_status(const char *instance, struct ovs_private_status *ret, struct error *err);

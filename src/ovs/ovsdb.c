@@ -81,18 +81,31 @@ static int connect_until(int fd, const struct sockaddr_un *address, int64_t dead
     }
 }
 
+int ovsdb_attach(int fd, const char *path, struct ovsdb **ret)
+{
+    autoovsdb struct ovsdb *db = calloc(1, sizeof(*db));
+
+    if (!db) {
+        close(fd);
+        return -ENOMEM;
+    }
+    db->fd = fd;
+    db->path = strdup(path);
+    if (!db->path) {
+        return -ENOMEM;
+    }
+    *ret = take_ptr(db);
+    return 0;
+}
+
 int ovsdb_connect(const char *socket_path, int64_t deadline_ns, struct ovsdb **ret,
                   struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const char *path = str_has_prefix(socket_path, "unix:") ? socket_path + 5 : socket_path;
-    autoovsdb struct ovsdb *db = calloc(1, sizeof(*db));
+    autoclose int fd = -1;
     int rc;
 
-    if (!db) {
-        return error_sys(err, -ENOMEM, "connect to OVSDB");
-    }
-    db->fd = -1;
     if (*path != '/') {
         return error_set(err, -EINVAL,
                          "OVSDB socket \"%s\": must be \"unix:/PATH\" or an absolute path",
@@ -103,20 +116,15 @@ int ovsdb_connect(const char *socket_path, int64_t deadline_ns, struct ovsdb **r
                          "OVSDB socket %s: the path has %zu bytes; a unix socket's may have %zu",
                          path, strlen(path), sizeof(address.sun_path) - 1);
     }
-    db->path = strdup(path);
-    if (!db->path) {
-        return error_sys(err, -ENOMEM, "connect to OVSDB");
-    }
-    db->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (db->fd < 0) {
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
         return error_sys(err, -errno, "connect to OVSDB at %s: socket", path);
     }
-    rc = connect_until(db->fd, &address, deadline_ns);
-    if (rc < 0) {
-        return error_sys(err, rc, "connect to OVSDB at %s", path);
+    rc = connect_until(fd, &address, deadline_ns);
+    if (rc == 0) {
+        rc = ovsdb_attach(take_fd(&fd), path, ret);
     }
-    *ret = take_ptr(db);
-    return 0;
+    return rc < 0 ? error_sys(err, rc, "connect to OVSDB at %s", path) : 0;
 }
 
 void ovsdb_close(struct ovsdb *db)

@@ -3,6 +3,7 @@
  * Ports of a bridge: rows in OVSDB that ovs-vswitchd turns into ports, and tells so by setting
  * Interface.ofport. Tables and columns: ovs-vswitchd.conf.db(5).
  */
+#include "netlink/netlink.h"
 #include "ovs/ovs-internal.h"
 
 #include <errno.h>
@@ -43,6 +44,7 @@ int ovs_name_check(const char *what, const char *name, struct error *err)
 
 static int check_spec(const struct ovs_port_spec *spec, struct error *err)
 {
+    struct mac_addr mac;
     int rc = ovs_name_check("port", spec->name, err);
 
     if (rc == 0) {
@@ -51,6 +53,12 @@ static int check_spec(const struct ovs_port_spec *spec, struct error *err)
     if (rc == 0 && (spec->tag < 0 || spec->tag > 4094)) {
         rc = error_set(err, -EINVAL, "port %s: VLAN tag %d: must be 1 to 4094, or 0 for none",
                        spec->name, spec->tag);
+    }
+    if (rc == 0 && spec->mac && mac_parse(spec->mac, &mac) < 0) {
+        rc = error_set(err, -EINVAL,
+                       "port %s: MAC \"%s\": must be a unicast address, as "
+                       "02:00:00:00:00:01",
+                       spec->name, spec->mac);
     }
     if (rc == 0 && spec->mtu && (spec->mtu < 68 || spec->mtu > 65535)) {
         rc = error_set(err, -EINVAL, "port %s: MTU %d: must be 68 to 65535, or 0 for none",

@@ -30,7 +30,8 @@ static const struct {
     {"ovsdb-server", SKY}, {"runtime", PURPLE}, {"qemu", VERMILLION},
 };
 
-static const char *const others[] = {YELLOW, VERMILLION, PURPLE, BLACK, BLUE, "#a0522d"};
+/* Of Tol's muted scheme (SRON/EPS/TN/09-002), what is far from the above. */
+static const char *const others[] = {"#882255", "#44aa99", "#999933", "#332288", "#aa4499", BLACK};
 
 /* Half of the way to white. */
 static void lighten(char colour[8])

@@ -26,16 +26,17 @@ struct script {
     FILE *file;
     char *text;
     size_t len;
-    int width, height; /* pixels of the SVG; the PNG has twice as many */
-    int bottom;        /* margin, pixels */
-    int legend_x;      /* where the legend's next entry goes */
+    int width, height;         /* pixels of the SVG; the PNG has twice as many */
+    int bottom;                /* margin, pixels */
+    int legend_x, legend_rows; /* where the legend's next entry goes */
 };
 
 int script_open(struct script *script, int width, int height, struct error *err);
 void script_clear(struct script *script);
 void script_printf(struct script *script, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* Text as a gnuplot string: single quotes, in which nothing but the quote itself is special. */
+/* Text as a gnuplot string in single quotes. Those in the text become typographic ones: gnuplot
+ * misreads a doubled quote at a string's start, and runs what stands between backquotes. */
 void script_quote(struct script *script, const char *text);
 
 /* A bold line and a grey one at the top left, and the margins around the plot, in pixels. */
@@ -55,7 +56,8 @@ void script_label(struct script *script, const char *text, const char *where,
 double script_time_axis(struct script *script, double low, double high, bool log,
                         const char *before, const char *after);
 
-/* A row of coloured squares with words, entry by entry from the left; y in pixels from the top. */
+/* Coloured squares with words, entry by entry from the left and into a second row when the first is
+ * full; y in pixels from the top, always the first row's. */
 void script_legend(struct script *script, int y, const char *colour, const char *text);
 
 /*

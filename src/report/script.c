@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Scripts for gnuplot 5.4: what all figures need. Text that comes from results goes only into
- * single-quoted strings outside of blocks, where gnuplot expands neither commands nor macros.
+ * single-quoted strings, where gnuplot expands neither commands nor macros.
  */
 #include "report/report-internal.h"
 
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define DRAW_SECONDS 120
+#define LEFT         14 /* pixels, where titles and legends begin */
 
 int script_open(struct script *script, int width, int height, struct error *err)
 {
@@ -51,7 +52,9 @@ void script_quote(struct script *script, const char *text)
     fputc('\'', script->file);
     for (const char *p = text; *p; p++) {
         if (*p == '\'') {
-            fputs("''", script->file);
+            fputs("’", script->file);
+        } else if (*p == '`') {
+            fputs("‘", script->file);
         } else {
             fputc((unsigned char)*p < 0x20 ? ' ' : *p, script->file);
         }
@@ -71,11 +74,11 @@ void script_title(struct script *script, const char *title, const char *caption)
 {
     char where[64];
 
-    snprintf(where, sizeof(where), "screen %.5f, screen %.5f", 14.0 / script->width,
+    snprintf(where, sizeof(where), "screen %.5f, screen %.5f", (double)LEFT / script->width,
              1 - 22.0 / script->height);
     script_label(script, title, where,
                  "left font '" SCRIPT_FONT " Bold,17' textcolor rgb '" COLOUR_TEXT "'");
-    snprintf(where, sizeof(where), "screen %.5f, screen %.5f", 14.0 / script->width,
+    snprintf(where, sizeof(where), "screen %.5f, screen %.5f", (double)LEFT / script->width,
              1 - 44.0 / script->height);
     script_label(script, caption, where,
                  "left font '" SCRIPT_FONT ",12' textcolor rgb '" COLOUR_SOFT "'");
@@ -153,9 +156,15 @@ static int count_characters(const char *text)
 
 void script_legend(struct script *script, int y, const char *colour, const char *text)
 {
-    int x = script->legend_x ? script->legend_x : 14;
+    int wide = 38 + 73 * count_characters(text) / 10;
+    int x = script->legend_x ? script->legend_x : LEFT;
     char where[64];
 
+    if (x > LEFT && x + wide > script->width) {
+        script->legend_rows++;
+        x = LEFT;
+    }
+    y += 18 * script->legend_rows;
     script_printf(script,
                   "set object rectangle from screen %.5f, screen %.5f to screen %.5f, screen %.5f "
                   "fillstyle solid noborder fillcolor rgb '%s'\n",
@@ -164,7 +173,7 @@ void script_legend(struct script *script, int y, const char *colour, const char 
     snprintf(where, sizeof(where), "screen %.5f, screen %.5f", (x + 20.0) / script->width,
              1 - (double)y / script->height);
     script_label(script, text, where, "left textcolor rgb '" COLOUR_TEXT "'");
-    script->legend_x = x + 38 + 73 * count_characters(text) / 10;
+    script->legend_x = x + wide;
 }
 
 /* ---- running gnuplot ---- */
@@ -187,7 +196,7 @@ static int find_gnuplot(char *out, size_t size, struct error *err)
                      "fonts-dejavu-core");
 }
 
-/* The first thing gnuplot said, or rather its last line, where the reason stands. */
+/* Where gnuplot says the reason, below the line it did not like. */
 static const char *last_line(char *text)
 {
     size_t len = text ? strlen(text) : 0;
@@ -204,33 +213,21 @@ static const char *last_line(char *text)
 static int run_gnuplot(const char *dir, const char *script, struct error *err)
 {
     char program[4096];
+    const char *argv[] = {"/usr/bin/env", "-C", dir, program, "-d", script, NULL};
     int rc = find_gnuplot(program, sizeof(program), err);
+    struct proc_spec spec = {.argv = argv,
+                             .output_max = 1 << 20,
+                             .deadline_ns = clock_ns() + DRAW_SECONDS * NSEC_PER_SEC};
     struct proc_result result;
-    autofree char *enter = NULL;
-    struct script command = {0};
 
     if (rc < 0) {
         return rc;
     }
-    command.file = open_memstream(&command.text, &command.len);
-    if (!command.file) {
-        return error_sys(err, -errno, "gnuplot");
-    }
-    script_printf(&command, "cd ");
-    script_quote(&command, dir);
-    fclose(take_ptr(command.file));
-    enter = command.text;
-
-    const char *argv[] = {program, "-d", "-e", enter, script, NULL};
-    struct proc_spec spec = {.argv = argv,
-                             .output_max = 1 << 20,
-                             .deadline_ns = clock_ns() + DRAW_SECONDS * NSEC_PER_SEC};
-
     rc = proc_run(&spec, &result);
     if (rc < 0) {
         return error_sys(err, rc, "run %s", program);
     }
-    if (!proc_ok(&result) || result.errout_len) {
+    if (!proc_ok(&result)) {
         rc = error_set(err, -EIO, "gnuplot %s/%s: %s", dir, script, last_line(result.errout));
     }
     proc_result_clear(&result);
