@@ -12,7 +12,9 @@ struct command {
 };
 
 int command_bench(int argc, char **argv);
+int command_clean(int argc, char **argv);
 int command_compare(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 int command_ovs(int argc, char **argv);
 int command_report(int argc, char **argv);
 

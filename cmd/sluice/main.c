@@ -7,7 +7,9 @@
 
 static const struct command commands[] = {
     {"bench", "start pods' networks and measure every step", command_bench},
+    {"clean", "remove all that Sluice made on this host", command_clean},
     {"compare", "put two results side by side, with intervals", command_compare},
+    {"doctor", "say what this host can do and how to get the rest", command_doctor},
     {"ovs", "start, stop or look at a private Open vSwitch", command_ovs},
     {"report", "draw a result's figures", command_report},
 };

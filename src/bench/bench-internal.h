@@ -47,6 +47,7 @@ struct bench_run {
     int n_pods;
     struct bench_phase start, teardown;
     pid_t vswitchd_pid, ovsdb_pid; /* 0: none */
+    char ovs_version[32];          /* "" when no private OVS is used */
     atomic_int done;
     _Atomic(int64_t) plugin_cpu_ns; /* of children that have ended */
     json_t **confs; /* one a tenant: a configuration list */

@@ -21,7 +21,6 @@ void bench_problem(struct bench_run *run, const char *fmt, ...)
 
 static int make_uuid(char uuid[37])
 {
-    autoclose int fd = -1;
     autofree char *text = NULL;
     int rc = file_read("/proc/sys/kernel/random/uuid", 64, &text, NULL);
 
@@ -203,6 +202,7 @@ static void find_ovs(struct bench_run *run)
 
     if (!run->options->ovs_socket &&
         ovs_private_status(run->options->instance, &status, NULL) == 0) {
+        str_copy(run->ovs_version, sizeof(run->ovs_version), status.version);
         run->vswitchd_pid = status.vswitchd_pid;
         run->ovsdb_pid = status.ovsdb_pid;
     }

@@ -88,6 +88,22 @@ static void collect(struct stages *stages, const struct span_list *spans, bool t
     qsort(stages->stages, stages->n, sizeof(stages->stages[0]), compare_stages);
 }
 
+/* A phase lasts from its first request to the end of its last pod that made it. */
+static void bound_phase(struct bench_phase *phase, const struct span_list *spans,
+                        const char *stage)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < spans->n; i++) {
+        const struct span *span = &spans->spans[i];
+
+        if (span->ok && !strcmp(span->stage, stage) && (!any || span->t1_ns > phase->t1_ns)) {
+            phase->t1_ns = span->t1_ns;
+            any = true;
+        }
+    }
+}
+
 static void clear(struct stages *stages)
 {
     for (size_t i = 0; i < stages->n; i++) {
@@ -186,7 +202,7 @@ static json_t *run_json(const struct bench_run *run)
     uname(&host);
     return json_pack(
         "{s:i, s:s, s:s, s:b, s:O, s:{s:s, s:s, s:i, s:i, s:s, s:s, s:b, s:i}, s:{s:i, s:I}, s:s, "
-        "s:{s:s}}",
+        "s:{s:s, s:s}}",
         "v", 1, "uuid", run->uuid, "variant", run->variant->name, "valid",
         json_array_size(run->problems) == 0, "problems", run->problems, "options", "driver",
         run->variant->driver->name, "network", run->variant->what, "pods", options->pods, "tenants",
@@ -194,7 +210,8 @@ static json_t *run_json(const struct bench_run *run)
         bench_sandbox_names[options->sandbox], "netns_ready", options->netns_ready, "warmup",
         options->warmup, "host", "cpus", (int)sysconf(_SC_NPROCESSORS_ONLN), "memory_bytes",
         (json_int_t)memory.totalram * (json_int_t)memory.mem_unit, "kernel", host.release,
-        "versions", "sluice", SLUICE_VERSION);
+        "versions", "sluice", SLUICE_VERSION, "ovs",
+        run->ovs_version);
 }
 
 static int count_failed(const struct bench_run *run)
@@ -220,6 +237,8 @@ int bench_summarise(struct bench_run *run, struct error *err)
     if (spans.bad_lines) {
         bench_problem(run, "%zu lines of spans.jsonl are not spans", spans.bad_lines);
     }
+    bound_phase(&run->start, &spans, "total");
+    bound_phase(&run->teardown, &spans, "del");
     collect(&start, &spans, false);
     collect(&teardown, &spans, true);
     summary = json_pack("{s:i, s:i, s:i, s:o, s:o}", "v", 1, "pods", run->n_pods, "failed",

@@ -337,7 +337,8 @@ int cni_conf_parse(const struct cni_request *request, struct cni_conf *ret, stru
     ret->attachment.key =
         (struct attachment_key){ret->name, request->container_id, request->ifname};
     ret->attachment.netns_path = request->netns;
-    attachment_prepare(&ret->attachment);
+    ret->attachment.conf_json = ret->json;
+    attachment_prepare(&ret->attachment, ret->instance);
     return 0;
 }
 

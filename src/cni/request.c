@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONTAINER_ID_MAX 128
+#define CONTAINER_ID_MAX 100 /* a device alias has room for it, the network and more */
 
 static const char *variable(const char *name)
 {
@@ -69,7 +69,7 @@ int cni_request_check(const struct cni_request *request, struct error *err)
     about_pod = needs_netns || !strcmp(request->command, "DEL");
     if (about_pod && !is_id(request->container_id)) {
         return bad(err, "CNI_CONTAINERID", request->container_id,
-                   "at most 128 letters, digits, '_', '.', '-', the first a letter or digit");
+                   "at most 100 letters, digits, '_', '.', '-', the first a letter or digit");
     }
     if (about_pod && !is_ifname(request->ifname)) {
         return bad(err, "CNI_IFNAME", request->ifname,

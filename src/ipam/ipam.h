@@ -17,7 +17,7 @@ struct ipam_ip {
 
 struct ipam_route {
     struct ip_addr dst;
-    struct ip_addr gw;  /* family 0: the gateway of the first address of dst's family */
+    struct ip_addr gw; /* family 0: the gateway of the first address of dst's family */
     int mtu, advmss, priority, table, scope; /* CNI 1.1.0 keys; -1 (all) when absent */
 };
 
@@ -86,17 +86,17 @@ int ipam_gc(const struct ipam_config *config, const char *instance,
 /* ---- delegation (CNI specification 1.1.0, section 4) ---- */
 
 struct ipam_delegate {
-    const char *type;             /* the plugin's file name */
-    const char *cni_path;         /* directories separated by colons */
-    const char *cni_version;      /* of the network configuration */
-    const json_t *conf;           /* the whole network configuration; borrowed */
-    const char *const *env;       /* the plugin's environment (CNI_*); NULL: ours */
-    int64_t deadline_ns;          /* 0: none */
+    const char *type;        /* the plugin's file name */
+    const char *cni_path;    /* directories separated by colons */
+    const char *cni_version; /* of the network configuration */
+    const json_t *conf;      /* the whole network configuration; borrowed */
+    const char *const *env;  /* the plugin's environment (CNI_*); NULL: ours */
+    int64_t deadline_ns;     /* 0: none */
 };
 
 /*
- * Executes the plugin with that environment but CNI_COMMAND=command, and blocks until it ends or the
- * deadline kills it. When the plugin answers that it does not know the version, asks for its
+ * Executes the plugin with that environment but CNI_COMMAND=command, and blocks until it ends or
+ * the deadline kills it. When the plugin answers that it does not know the version, asks for its
  * versions and calls again with the highest it offers that is not above cni_version. CHECK does
  * nothing where that is below 0.4.0, GC and STATUS where it is below 1.1.0: the verb is not there.
  * ADD fills ret (may be NULL for the others). The plugin's own error becomes err with its code;

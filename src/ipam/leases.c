@@ -61,7 +61,7 @@ static uint32_t hash_bytes(const void *data, size_t len)
         h ^= h >> 32;
         len -= step;
     }
-    /* The last word's high bytes, where IDs in a row differ, have to reach the bits that are used. */
+    /* The last word's high bytes, where IDs in a row differ, must reach the bits that are used. */
     h *= 0xff51afd7ed558ccdULL;
     return (uint32_t)(h >> 32);
 }

@@ -26,26 +26,38 @@ void attachment_span(const struct kind_env *env, const struct attachment *at, co
     span_end(env->span_fd, at->key.container_id, stage, t0_ns, rc == 0);
 }
 
-static uint64_t key_hash(const struct attachment_key *key)
+const char *attachment_alias_prefix(const char *instance, char buf[KIND_ALIAS_MAX])
 {
-    uint64_t hash = hash64_str(HASH64_START, key->network);
+    char tag[14];
+
+    hash64_text(hash64_str(HASH64_START, instance), tag);
+    snprintf(buf, KIND_ALIAS_MAX, "sluice/%.6s/", tag);
+    return buf;
+}
+
+static uint64_t key_hash(const struct attachment_key *key, const char *instance)
+{
+    uint64_t hash = hash64_str(hash64_str(HASH64_START, instance), key->network);
 
     hash = hash64_str(hash, key->container_id);
     return hash64_str(hash, key->ifname);
 }
 
-void attachment_prepare(struct attachment *at)
+void attachment_prepare(struct attachment *at, const char *instance)
 {
     char text[14];
+    size_t used;
 
-    hash64_text(key_hash(&at->key), text);
+    hash64_text(key_hash(&at->key, instance), text);
     snprintf(at->host_name, sizeof(at->host_name), "sl%s", text);
-    snprintf(at->alias, sizeof(at->alias), "sluice/%s/%s/%s", at->key.network,
+    used = strlen(attachment_alias_prefix(instance, at->alias));
+    snprintf(at->alias + used, sizeof(at->alias) - used, "%s/%s/%s", at->key.network,
              at->key.container_id, at->key.ifname);
     if (at->kind->has_port && !at->conf.port) {
         /* A tenant's port belongs to the bridge, the tenant and the VLAN, not to a network. */
         char vlan[16];
-        uint64_t hash = hash64_str(HASH64_START, at->conf.bridge ? at->conf.bridge : "");
+        uint64_t hash = hash64_str(hash64_str(HASH64_START, instance),
+                                   at->conf.bridge ? at->conf.bridge : "");
 
         snprintf(vlan, sizeof(vlan), "%d", at->conf.vlan);
         hash64_text(hash64_str(hash64_str(hash, at->conf.tenant), vlan), text);

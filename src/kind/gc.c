@@ -48,7 +48,7 @@ static int remove_attachment(struct sweep *sweep, const char *container_id, cons
     one.netns_fd = -1;
     one.pod = NULL;
     one.addresses = ADDRESSES_NONE; /* taken back for all in one go */
-    attachment_prepare(&one);
+    attachment_prepare(&one, sweep->env->instance);
     rc = attachment_del(sweep->env, &one, err);
     netlink_close(one.pod);
     cleanup_fd(&one.netns_fd);
@@ -70,11 +70,11 @@ static int sweep_record(const struct record *record, void *cookie)
     return 0;
 }
 
-/* Splits "sluice/NETWORK/CONTAINER/IFNAME" of our network; false for any other alias. */
+/* Splits "NETWORK/CONTAINER/IFNAME" of our network; false for any other. */
 static bool split_alias(char *alias, const char *network, const char **container_id,
                         const char **ifname)
 {
-    char *save, *parts[4];
+    char *save, *parts[3];
 
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
         parts[i] = strtok_r(i ? NULL : alias, "/", &save);
@@ -82,19 +82,21 @@ static bool split_alias(char *alias, const char *network, const char **container
             return false;
         }
     }
-    *container_id = parts[2];
-    *ifname = parts[3];
-    return !strcmp(parts[0], "sluice") && !strcmp(parts[1], network);
+    *container_id = parts[1];
+    *ifname = parts[2];
+    return !strcmp(parts[0], network);
 }
 
 static int sweep_device(const struct link_info *info, void *cookie)
 {
     struct sweep *sweep = cookie;
     const char *container_id, *ifname;
-    char alias[KIND_ALIAS_MAX];
+    char alias[KIND_ALIAS_MAX], prefix[KIND_ALIAS_MAX];
     struct error err = {0};
 
-    if (str_copy(alias, sizeof(alias), info->alias) == 0 &&
+    attachment_alias_prefix(sweep->env->instance, prefix);
+    if (str_has_prefix(info->alias, prefix) &&
+        str_copy(alias, sizeof(alias), info->alias + strlen(prefix)) == 0 &&
         split_alias(alias, sweep->at->key.network, &container_id, &ifname) &&
         !stays(sweep, container_id, ifname)) {
         note(sweep, host_device_delete(sweep->env, info->name, &err), &err);
@@ -142,6 +144,7 @@ int attachment_gc(struct kind_env *env, struct attachment *at,
 {
     struct sweep sweep = {env, at, keep, cookie, {0}};
     struct error later = {0};
+    size_t released;
     int rc;
 
     if (at->kind->plain) {
@@ -153,7 +156,7 @@ int attachment_gc(struct kind_env *env, struct attachment *at,
         note(&sweep, sweep_ports(&sweep, &later), &later);
     }
     if (at->addresses == ADDRESSES_HOST_LOCAL) {
-        rc = ipam_gc(at->ipam, env->instance, keep, cookie, NULL, &later);
+        rc = ipam_gc(at->ipam, env->instance, keep, cookie, &released, &later);
         note(&sweep, rc, &later);
     } else if (at->addresses == ADDRESSES_DELEGATED) {
         rc = ipam_delegate(&at->delegate, "GC", NULL, &later);

@@ -41,6 +41,7 @@ struct attachment {
     struct attachment_key key;
     const struct kind *kind;
     struct kind_conf conf;
+    const json_t *conf_json; /* the network configuration, kept in the record for `sluice clean` */
     const char *netns_path; /* "" when not known (DEL) */
     enum attachment_addresses addresses;
     struct ipam_config *ipam;      /* ADDRESSES_HOST_LOCAL */
@@ -116,8 +117,14 @@ int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsd
 
 /* ---- attachments (attachment.c) ---- */
 
-/* Derives names from the key. The alias is "sluice/NETWORK/CONTAINER/IFNAME". */
-void attachment_prepare(struct attachment *at);
+/*
+ * Derives names from the key and the instance. The alias is what attachment_alias_prefix says and
+ * then "NETWORK/CONTAINER/IFNAME".
+ */
+void attachment_prepare(struct attachment *at, const char *instance);
+
+/* "sluice/TAG/", where the tag tells instances on one host apart. Returns buf. */
+const char *attachment_alias_prefix(const char *instance, char buf[KIND_ALIAS_MAX]);
 
 /*
  * Makes the attachment: claims its record, takes addresses, has the kind make the device, sets it
@@ -161,6 +168,7 @@ struct record {
     const char *netns_path, *port, *bridge;
     struct netns_id netns;
     struct mac_addr mac;
+    json_t *conf; /* NULL: not known */
     json_t *json;
 };
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define RECORD_MAX (1 << 20)
+#define SUFFIX     ".json"
 
 static char *record_dir(const char *instance, const char *container_id)
 {
@@ -70,6 +71,9 @@ static json_t *record_to_json(const struct attachment *at, const char *state)
     }
     if (at->kind->has_port) {
         json_object_set_new(json, "port", json_string(at->conf.port));
+    }
+    if (at->conf_json) {
+        json_object_set(json, "conf", (json_t *)at->conf_json);
     }
     if (strcmp(state, "ready") != 0) {
         return json;
@@ -149,6 +153,7 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
         (rc = json_read_string(json, NULL, "port", &record.port, err)) < 0 ||
         (rc = json_read_string(json, NULL, "bridge", &record.bridge, err)) < 0 ||
         (rc = json_read_string(json, NULL, "mac", &mac, err)) < 0 ||
+        (rc = json_read_object(json, NULL, "conf", &record.conf, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsDevice", 0, INT64_MAX, &device, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsInode", 0, INT64_MAX, &inode, err)) < 0) {
         json_decref(json);
@@ -183,6 +188,24 @@ int record_read(const char *instance, const struct attachment_key *key, struct r
     return path ? read_path(path, ret, err) : error_sys(err, -ENOMEM, "record");
 }
 
+/* What a kill in the middle of record_finish left beside the record. */
+static void remove_temporaries(const char *dir_path, const char *path)
+{
+    const char *file = strrchr(path, '/') + 1;
+    autofree char *prefix = str_printf("%s.tmp.", file);
+    DIR *dir = prefix ? opendir(dir_path) : NULL;
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        if (str_has_prefix(entry->d_name, prefix)) {
+            unlinkat(dirfd(dir), entry->d_name, 0);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
 int record_remove(const char *instance, const struct attachment_key *key, struct error *err)
 {
     autofree char *dir = record_dir(instance, key->container_id);
@@ -194,19 +217,30 @@ int record_remove(const char *instance, const struct attachment_key *key, struct
     if (unlink(path) < 0 && errno != ENOENT) {
         return error_sys(err, -errno, "remove %s", path);
     }
-    rmdir(dir); /* fails while another interface has its record there */
+    if (rmdir(dir) < 0 && (errno == ENOTEMPTY || errno == EEXIST)) {
+        remove_temporaries(dir, path);
+        rmdir(dir); /* fails while another interface has its record there */
+    }
     return 0;
+}
+
+/* Temporary files of record_finish have something behind it. */
+static bool has_suffix(const char *file)
+{
+    size_t len = strlen(file);
+
+    return len > strlen(SUFFIX) && !strcmp(file + len - strlen(SUFFIX), SUFFIX);
 }
 
 /* The key is in the path, so that a record torn by a kill still says whose it is. */
 static bool key_of_path(const char *container_id, char *file, struct record *ret)
 {
-    char *suffix = strstr(file, ".json"), *at = strchr(file, '@');
+    char *at = strrchr(file, '@'); /* an interface's name may hold one, a network's may not */
 
-    if (!suffix || suffix[5] || !at || at == file) {
+    if (!at || at == file) {
         return false;
     }
-    *suffix = '\0';
+    file[strlen(file) - strlen(SUFFIX)] = '\0';
     *at = '\0';
     *ret = (struct record){.key = {.network = at + 1, .container_id = container_id, .ifname = file},
                            .type = "",
@@ -228,8 +262,7 @@ static int list_container(const char *dir_path, const char *container_id,
         autofree char *path = str_printf("%s/%s", dir_path, entry->d_name);
         struct record record = {0};
 
-        if (entry->d_name[0] == '.' || !path ||
-            !strstr(entry->d_name, ".json")) {
+        if (!path || !has_suffix(entry->d_name)) {
             continue;
         }
         if (read_path(path, &record, NULL) == 0 ||

@@ -50,17 +50,17 @@ void filter_put_redirect(struct netlink *nl, unsigned ifindex, unsigned to_ifind
         .tcm_parent = TC_H_MAKE(TC_H_CLSACT, 0),
         .tcm_info = TC_H_MAKE(1 << 16, htons(ETH_P_ALL)),
     };
-    struct {
-        struct tc_u32_sel selector;
-        struct tc_u32_key key; /* zero mask: matches everything */
-    } match = {.selector = {.flags = TC_U32_TERMINAL, .nkeys = 1}};
+    /* The selector, and behind it one key of zeros: it matches everything. */
+    char match[sizeof(struct tc_u32_sel) + sizeof(struct tc_u32_key)] = {0};
+    struct tc_u32_sel selector = {.flags = TC_U32_TERMINAL, .nkeys = 1};
     size_t options;
 
     message_begin(nl, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, &header, sizeof(header),
                   "add a redirect filter", NULL);
     attr_put_string(nl, TCA_KIND, "u32");
     options = attr_nest_begin(nl, TCA_OPTIONS);
-    attr_put(nl, TCA_U32_SEL, &match, sizeof(match));
+    memcpy(match, &selector, sizeof(selector));
+    attr_put(nl, TCA_U32_SEL, match, sizeof(match));
     put_redirect_action(nl, to_ifindex);
     attr_nest_end(nl, options);
     message_end(nl);

@@ -4,8 +4,6 @@
 
 #include <unistd.h>
 
-#define SYSTEM_SOCKET "/var/run/openvswitch/db.sock"
-
 const char *ovs_socket_path(const char *configured, const char *instance, char *buf, size_t size)
 {
     if (configured && *configured) {
@@ -14,7 +12,7 @@ const char *ovs_socket_path(const char *configured, const char *instance, char *
     }
     snprintf(buf, size, "%s/ovs/db.sock", instance);
     if (access(buf, F_OK) < 0) {
-        snprintf(buf, size, "%s", SYSTEM_SOCKET);
+        snprintf(buf, size, "%s", OVS_SYSTEM_SOCKET);
     }
     return buf;
 }

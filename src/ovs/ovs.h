@@ -107,6 +107,8 @@ int ovs_bridge_datapath(struct ovsdb *db, const char *bridge, int64_t deadline_n
 
 /* ---- which OVS (instance.c) ---- */
 
+#define OVS_SYSTEM_SOCKET "/var/run/openvswitch/db.sock"
+
 /*
  * Path of the OVSDB socket to use (which need not exist): configured ("unix:/path" or a path) when given, else the
  * instance's own OVS when it has one, else /var/run/openvswitch/db.sock. Returns buf,

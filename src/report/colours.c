@@ -27,7 +27,7 @@ static const struct {
     const char *name, *colour;
 } components[] = {
     {"bench", GREY},       {"plugin", ORANGE},  {"sluiced", BLUE},    {"ovs-vswitchd", GREEN},
-    {"ovsdb-server", SKY}, {"runtime", PURPLE}, {"qemu", VERMILLION},
+    {"ovsdb-server", SKY}, {"runtime", PURPLE}, {"qemu", VERMILLION}, {"containerd", YELLOW},
 };
 
 /* Of Tol's muted scheme (SRON/EPS/TN/09-002), what is far from the above. */

@@ -48,7 +48,7 @@ void script_label(struct script *script, const char *text, const char *where,
                   const char *attributes);
 
 /*
- * The axis of durations. Linear: from 0, in the unit that script_unit chooses. Logarithmic: from
+ * The axis of durations. Linear: from 0, in seconds or, below one, milliseconds. Logarithmic: from
  * low, with the unit at each number. low and high are in seconds; data is to be written in the
  * returned unit's seconds. To be called after script_margins. The title is the unit's name between
  * two texts.
@@ -102,7 +102,7 @@ int figure_stages(const struct figure_input *in, const char *dir, const char *na
 int figure_compare(const struct figure_input *in, const char *dir, const char *name,
                    struct error *err);
 
-/* "100 pods, burst, sandbox none; run 0002, the median of 3": what a figure shows, for captions. */
+/* "arrival burst, sandbox none, runs/0002, the median of 3 runs by makespan"; NULL: no memory. */
 char *figure_caption(const struct figure_input *in);
 
 /* "1.23 ms": three digits and the unit that suits; returns buf. */

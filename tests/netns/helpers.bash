@@ -3,6 +3,7 @@
 
 # Built programs, also for tests in folders of the build directory.
 SLUICE_BUILD=$(realpath "${SLUICE_BUILD:-$BATS_TEST_DIRNAME/../../build}")
+SLUICE=$SLUICE_BUILD/cmd/sluice
 # Debian's reference plugins.
 CNI_PLUGINS=${CNI_PLUGINS:-/usr/lib/cni}
 
@@ -12,4 +13,44 @@ need() {
     for program; do
         command -v "$program" >/dev/null || skip "$program is not installed"
     done
+}
+
+need_root() {
+    [ "$(id -u)" = 0 ] || skip "needs root"
+}
+
+# Makes a network namespace with a name of its own, and sets the variable $2 (default NS) to it.
+make_netns() {
+    local name="sluice-$1-$$-$BATS_TEST_NUMBER"
+    ip netns add "$name"
+    printf -v "${2:-NS}" %s "$name"
+}
+
+# Runs a command in a namespace. Background processes must not hold bats' descriptor 3.
+in_netns() {
+    local name=$1
+    shift
+    nsenter --net="/run/netns/$name" "$@" 3>&-
+}
+
+# Devices of a namespace other than those that every namespace has.
+devices() {
+    in_netns "$1" ip -o link show | awk -F'[ :@]+' \
+        '$2 != "lo" && $2 !~ /^(tunl|sit|gre|gretap|erspan|ip6tnl|ip6gre|ip_vti|ip6_vti)0$/ {print $2}'
+}
+
+# pids whose command line has this text (a pattern).
+processes_of() {
+    pgrep -f -- "$1" || true
+}
+
+# Waits up to 5 s until a command succeeds.
+eventually() {
+    local i
+    for i in $(seq 100); do
+        "$@" && return 0
+        sleep 0.05
+    done
+    echo "never came true: $*" >&2
+    return 1
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Ports on a real Open vSwitch. Run by ovs.bats, inside the network namespace of a private one:
- * ovs_ports SOCKET BRIDGE. Leaves nothing on the bridge.
+ * ovs_ports SOCKET BRIDGE, with ovs-vswitchd running; nothing is left on the bridge.
+ * ovs_ports SOCKET BRIDGE stopped|dead, with ovs-vswitchd in that state.
+ * ovs_ports SOCKET BRIDGE leave N adds ports leave0 to leaveN-1, and tells the milliseconds.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +15,7 @@
 
 #include <errno.h>
 #include <net/if.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -227,6 +230,55 @@ static void test_no_such_device(void **state)
     assert_int_equal(ofports[0], -7);
 }
 
+/* ---- ovs-vswitchd is not there ---- */
+
+static const char *silent_words;
+
+static void test_silent(void **state)
+{
+    struct ovs_port_spec specs[] = {internal("one"), internal("two")};
+    struct error err = {0};
+
+    assert_int_equal(ovs_ports_add(*state, specs, 2, clock_ns() + 100 * NSEC_PER_MSEC, NULL, &err),
+                     -ETIMEDOUT);
+    assert_non_null(strstr(err.text, silent_words));
+    assert_non_null(strstr(err.text, socket_path));
+    assert_null(strstr(err.text, "left behind"));
+}
+
+static int run_silent(const char *words)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_silent, setup, teardown),
+    };
+
+    silent_words = words;
+    return cmocka_run_group_tests_name("ovs-vswitchd is silent", tests, NULL, NULL);
+}
+
+/* ---- many ports, for what comes after ---- */
+
+static int leave(int64_t n)
+{
+    autofree struct ovs_port_spec *specs = calloc((size_t)n, sizeof(*specs));
+    autofree char *names = calloc((size_t)n, IFNAMSIZ);
+    autoovsdb struct ovsdb *db = NULL;
+    int64_t start_ns = clock_ns();
+    struct error err;
+
+    for (int64_t i = 0; i < n; i++) {
+        snprintf(names + i * IFNAMSIZ, IFNAMSIZ, "leave%d", (int)i);
+        specs[i] = internal(names + i * IFNAMSIZ);
+    }
+    if (ovsdb_connect(socket_path, soon(), &db, &err) < 0 ||
+        ovs_ports_add(db, specs, (size_t)n, soon(), NULL, &err) < 0) {
+        fprintf(stderr, "%s\n", err.text);
+        return 1;
+    }
+    printf("%d\n", (int)((clock_ns() - start_ns) / NSEC_PER_MSEC));
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -240,11 +292,22 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_no_such_device, setup, teardown),
     };
 
-    if (argc != 3) {
-        fprintf(stderr, "usage: ovs_ports SOCKET BRIDGE\n");
+    int64_t n;
+
+    if (argc < 3) {
+        fprintf(stderr, "usage: ovs_ports SOCKET BRIDGE [stopped|dead|leave N]\n");
         return 2;
     }
     socket_path = argv[1];
     bridge = argv[2];
+    if (argc == 4 && !strcmp(argv[3], "stopped")) {
+        return run_silent("did not answer in time");
+    }
+    if (argc == 4 && !strcmp(argv[3], "dead")) {
+        return run_silent("no ovs-vswitchd is running");
+    }
+    if (argc == 5 && !strcmp(argv[3], "leave") && str_to_int64(argv[4], 1, 10000, &n) == 0) {
+        return leave(n);
+    }
     return cmocka_run_group_tests_name("ovs ports", tests, NULL, NULL);
 }

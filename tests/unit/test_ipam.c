@@ -461,7 +461,7 @@ static void log_compaction(void **state)
 {
     struct fixture *f = *state;
     autoconfig *c = config(f, "'ranges': [[{'subnet': '10.0.0.0/16'}], [{'subnet': 'fd00::/64'}]]");
-    autofree char *log = NULL, *expect = NULL, *again = NULL;
+    autofree char *log = NULL, *expect = NULL;
     char id[16];
 
     take(f, c, "stays");

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door. Meson does the work, in build/.
+BUILD ?= build
+SUITES ?= unit fuzz-replay netns system
+
+.PHONY: all deps check check-sanitize demo bench install format clean
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+deps:
+	packaging/deps
+
+$(BUILD)/build.ninja: packaging/packages packaging/deps
+	packaging/deps
+	[ -f $@ ] || meson setup $(BUILD)
+	touch $@
+
+# Every suite; the last line counts every test in them.
+check: all
+	tests/run $(BUILD) $(SUITES)
+
+# The unit and netns suites again under the address, undefined and thread sanitizers.
+check-sanitize:
+	packaging/deps
+	[ -f build-asan/build.ninja ] || meson setup build-asan -Db_sanitize=address,undefined
+	ninja -C build-asan
+	tests/run build-asan unit fuzz-replay netns
+	[ -f build-tsan/build.ninja ] || meson setup build-tsan -Db_sanitize=thread
+	ninja -C build-tsan
+	tests/run build-tsan unit system
+
+# 100 pods on a private Open vSwitch: the table here, the figures in demo/report.
+demo: all
+	rm -rf demo
+	$(BUILD)/cmd/sluice bench --cni ovs-macvlan --pods 100 --sandbox process --out demo
+	$(BUILD)/cmd/sluice report demo
+
+# Side by side with the reference plugins; takes minutes.
+bench: all
+	benchmarks/cni-add/run $(BUILD)
+
+install: all
+	meson install -C $(BUILD)
+
+format:
+	git ls-files '*.[ch]' | xargs clang-format-14 -i
+
+clean:
+	rm -rf $(BUILD) build-asan build-tsan demo

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * clean: takes away all that Sluice made and nothing else. Attachments go by DEL with the
+ * configuration that their record holds; what has no record is known by its mark: a device's alias,
+ * an OVS port's external_ids, a place below the instance's directory.
+ */
+#include "host/host.h"
+#include "cni/cni.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEADLINE_S  60
+#define PLUGIN_PATH "/opt/cni/bin:/usr/lib/cni"
+
+struct clean {
+    const char *instance;
+    bool all_instances;
+    char alias_prefix[KIND_ALIAS_MAX];
+    struct kind_env env;
+    struct host_clean_report report;
+    struct error first;
+};
+
+static void note(struct clean *clean, int rc, const struct error *err)
+{
+    if (rc < 0 && !clean->first.errnum) {
+        clean->first = *err;
+        clean->first.errnum = rc;
+    }
+}
+
+/* Calls visit for each name in a directory; a directory that is not there has none. */
+static void for_names(const char *path, void (*visit)(const char *name, void *cookie),
+                      void *cookie)
+{
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            visit(entry->d_name, cookie);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
+/* ---- attachments ---- */
+
+static int del_with_conf(const struct record *record, struct error *err)
+{
+    autofree char *input = json_dumps(record->conf, JSON_COMPACT);
+    autofree char *output = NULL;
+    struct cni_request request = {.command = "DEL",
+                                  .container_id = record->key.container_id,
+                                  .netns = record->netns_path,
+                                  .ifname = record->key.ifname,
+                                  .args = "",
+                                  .path = PLUGIN_PATH,
+                                  .input = input,
+                                  .input_len = input ? strlen(input) : 0};
+
+    if (!input) {
+        return error_sys(err, -ENOMEM, "configuration");
+    }
+    if (cni_run(&request, &output) != 0) {
+        return error_set(err, -EREMOTEIO, "remove interface %s of container %s: %.400s",
+                         record->key.ifname, record->key.container_id, output ? output : "");
+    }
+    return 0;
+}
+
+static int clean_record(const struct record *record, void *cookie)
+{
+    struct clean *clean = cookie;
+    struct error err = {0};
+    int rc = record->conf ? del_with_conf(record, &err) : 0;
+
+    /* What DEL could not reach (an OVS that is gone) must not keep the record for ever. */
+    if (record_remove(clean->instance, &record->key, NULL) == 0) {
+        clean->report.attachments++;
+    }
+    note(clean, rc, &err);
+    return 0;
+}
+
+/* ---- marked things ---- */
+
+static int clean_device(const struct link_info *info, void *cookie)
+{
+    struct clean *clean = cookie;
+    struct error err = {0};
+    int rc;
+
+    if (!str_has_prefix(info->alias, clean->all_instances ? "sluice/" : clean->alias_prefix)) {
+        return 0;
+    }
+    rc = host_device_delete(&clean->env, info->name, &err);
+    clean->report.devices += rc == 0;
+    note(clean, rc, &err);
+    return 0;
+}
+
+/* Ports in one OVS, if it answers at all: one that does not run has none that work. */
+static void clean_ports(struct clean *clean, const char *socket_path)
+{
+    int64_t deadline_ns = clock_ns() + DEADLINE_S * NSEC_PER_SEC;
+    struct ovs_ports found = {0};
+    const char **names = NULL;
+    struct ovsdb *db = NULL;
+    struct error err = {0};
+    size_t n = 0;
+    int rc;
+
+    if (access(socket_path, F_OK) < 0 || ovsdb_connect(socket_path, deadline_ns, &db, NULL) < 0) {
+        return;
+    }
+    rc = ovs_ports_list(db, NULL, true, deadline_ns, &found, &err);
+    if (rc == 0 && found.n) {
+        names = calloc(found.n, sizeof(*names));
+        rc = names ? 0 : error_sys(&err, -ENOMEM, "ports");
+    }
+    for (size_t i = 0; rc == 0 && i < found.n; i++) {
+        const char *owner = found.ports[i].owner.instance;
+
+        if (clean->all_instances || (owner && !strcmp(owner, clean->instance))) {
+            names[n++] = found.ports[i].name;
+        }
+    }
+    if (rc == 0 && n) {
+        rc = ovs_ports_del(db, names, n, true, deadline_ns, &err);
+        clean->report.ports += rc == 0 ? (int)n : 0;
+    }
+    note(clean, rc, &err);
+    free(names);
+    ovs_ports_clear(&found);
+    ovsdb_close(db);
+}
+
+/* ---- what a bench that was killed leaves ---- */
+
+struct bench_left {
+    struct clean *clean;
+    const char *run; /* name of the run's folder: its container IDs are b<run>-... */
+    const char *cgroup_root;
+};
+
+static void kill_group(const char *group, struct clean *clean)
+{
+    autofree char *path = str_printf("%s/cgroup.procs", group);
+    autofile FILE *procs = path ? fopen(path, "re") : NULL;
+    int pid;
+
+    while (procs && fscanf(procs, "%d", &pid) == 1) {
+        char exe[64], target[512] = "";
+
+        snprintf(exe, sizeof(exe), "/proc/%d/exe", pid);
+        if (readlink(exe, target, sizeof(target) - 1) > 0 && strstr(target, "/sluice-pause") &&
+            kill(pid, SIGKILL) == 0) {
+            clean->report.processes++;
+        }
+    }
+}
+
+static void clean_cgroup(const char *name, void *cookie)
+{
+    const struct bench_left *left = cookie;
+    autofree char *path = str_printf("%s/%s", left->cgroup_root, name);
+
+    if (!path || name[0] != 'b' || strncmp(name + 1, left->run, strlen(left->run)) != 0) {
+        return;
+    }
+    kill_group(path, left->clean);
+    for (int i = 0; i < 200; i++) {
+        if (rmdir(path) == 0) {
+            left->clean->report.cgroups++;
+            return;
+        }
+        clock_sleep_ns(5 * NSEC_PER_MSEC);
+    }
+}
+
+static void clean_namespace(const char *name, void *cookie)
+{
+    const struct bench_left *left = cookie;
+    autofree char *path = str_printf("%s/bench/%s/%s", left->clean->instance, left->run, name);
+    struct error err = {0};
+    int rc = path ? netns_delete(path, &err) : error_sys(&err, -ENOMEM, "path");
+
+    left->clean->report.namespaces += rc == 0;
+    note(left->clean, rc, &err);
+}
+
+static void clean_bench_run(const char *name, void *cookie)
+{
+    static const char *const roots[] = {
+        "/sys/fs/cgroup/sluice", "/sys/fs/cgroup/cpu/sluice", "/sys/fs/cgroup/memory/sluice",
+        "/sys/fs/cgroup/pids/sluice"};
+    struct bench_left left = {.clean = cookie, .run = name};
+    autofree char *path = str_printf("%s/bench/%s", left.clean->instance, name);
+    struct stat st;
+
+    if (!path || lstat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(roots); i++) {
+        left.cgroup_root = roots[i];
+        for_names(roots[i], clean_cgroup, &left);
+        rmdir(roots[i]); /* goes when nobody else has a group in it */
+    }
+    for_names(path, clean_namespace, &left);
+}
+
+/* Only what Sluice keeps there: a directory that a user named may hold other things. */
+static void clean_files(struct clean *clean)
+{
+    static const char *const ours[] = {"attachments", "bench", "ipam", "ovs.lock"};
+    struct error err = {0};
+
+    for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
+        autofree char *path = str_printf("%s/%s", clean->instance, ours[i]);
+        int rc;
+
+        if (!path || access(path, F_OK) < 0) {
+            continue;
+        }
+        rc = dir_remove(path);
+        clean->report.files += rc == 0;
+        note(clean, rc < 0 ? error_sys(&err, rc, "remove %s", path) : 0, &err);
+    }
+    rmdir(clean->instance);
+}
+
+int host_clean(const char *instance, bool all_instances, struct host_clean_report *ret,
+               struct error *err)
+{
+    struct clean clean = {.instance = instance, .all_instances = all_instances};
+    autofree char *bench = str_printf("%s/bench", instance);
+    struct error later = {0};
+    char socket_path[512];
+    int rc = kind_env_open(&clean.env, instance, clock_ns() + DEADLINE_S * NSEC_PER_SEC, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    attachment_alias_prefix(instance, clean.alias_prefix);
+    if (bench) {
+        for_names(bench, clean_bench_run, &clean);
+    }
+    note(&clean, record_list(instance, clean_record, &clean, &later), &later);
+    note(&clean, link_list(clean.env.host, clean_device, &clean, &later), &later);
+    ovs_socket_path(NULL, instance, socket_path, sizeof(socket_path));
+    clean_ports(&clean, socket_path);
+    if (strcmp(socket_path, OVS_SYSTEM_SOCKET) != 0) {
+        clean_ports(&clean, OVS_SYSTEM_SOCKET);
+    }
+    note(&clean, ovs_private_down(instance, &later), &later);
+    clean_files(&clean);
+    kind_env_close(&clean.env);
+    *ret = clean.report;
+    if (clean.first.errnum) {
+        *err = clean.first;
+    }
+    return clean.first.errnum;
+}
