@@ -104,7 +104,13 @@ void hash64_text(uint64_t hash, char out[14]);
 
 int random_fill(void *buf, size_t len);
 
-/* Writes s as a JSON string with its quotes; returns the length, or -ENAMETOOLONG. */
+/* Makes text fit for JSON: every byte that is not part of a UTF-8 character becomes '?'. */
+void str_make_utf8(char *s);
+
+/*
+ * Writes s as a JSON string with its quotes; returns the length, or -ENAMETOOLONG. Bytes that are
+ * not UTF-8 become U+FFFD.
+ */
 int json_quote(char *dst, size_t size, const char *s);
 
 /* ---- files (file.c) ---- */

@@ -111,9 +111,10 @@ struct ip_addr ip_plus(const struct ip_addr *ip, int64_t n)
     struct ip_addr out = *ip;
 
     for (size_t i = ip_bytes(ip); i-- > 0 && n != 0;) {
-        n += out.bytes[i];
-        out.bytes[i] = (uint8_t)(n & 0xff);
-        n >>= 8;
+        int64_t sum = (n & 0xff) + out.bytes[i];
+
+        out.bytes[i] = (uint8_t)(sum & 0xff);
+        n = (n >> 8) + (sum >> 8);
     }
     return out;
 }

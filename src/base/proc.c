@@ -4,11 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -94,7 +96,13 @@ static int spawn(const struct proc_spec *spec, int in_fd, int out_fd, int err_fd
     return -rc;
 }
 
-/* Small inputs fit a pipe whole, so that no writer has to be polled. */
+/* A pipe holds 64 KiB, and less for a user with many of them. */
+static int make_room(int pipe_fd, int len)
+{
+    return fcntl(pipe_fd, F_GETPIPE_SZ) >= len || fcntl(pipe_fd, F_SETPIPE_SZ, len) >= len ? 0 : -1;
+}
+
+/* Inputs fit a pipe whole, so that no writer has to be polled. */
 static int make_input(const struct proc_spec *spec, int *ret_fd)
 {
     autoclose int read_end = -1, write_end = -1;
@@ -108,8 +116,7 @@ static int make_input(const struct proc_spec *spec, int *ret_fd)
     }
     read_end = ends[0];
     write_end = ends[1];
-    if (spec->input_len > 65536 &&
-        fcntl(write_end, F_SETPIPE_SZ, (int)spec->input_len) < (int)spec->input_len) {
+    if (spec->input_len > INT_MAX || make_room(write_end, (int)spec->input_len) < 0) {
         return -E2BIG;
     }
     if (write(write_end, spec->input, spec->input_len) != (ssize_t)spec->input_len) {
@@ -150,6 +157,22 @@ static int collect(struct stream *out, struct stream *errout, const struct proc_
     return 0;
 }
 
+/* A child may close its output and live on. */
+static int wait_end(pid_t pid, int64_t deadline_ns)
+{
+    autoclose int fd = deadline_ns ? pidfd_open(pid, 0) : -1;
+    struct pollfd pfd = {.fd = fd, .events = POLLIN};
+    int n;
+
+    if (fd < 0) {
+        return 0;
+    }
+    do {
+        n = poll(&pfd, 1, clock_left_ms(deadline_ns));
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n == 0 ? -ETIMEDOUT : 0;
+}
+
 int proc_run(const struct proc_spec *spec, struct proc_result *ret)
 {
     struct stream out = {.fd = -1}, errout = {.fd = -1};
@@ -179,6 +202,9 @@ int proc_run(const struct proc_spec *spec, struct proc_result *ret)
     close(take_fd(&err_write));
     if (rc == 0) {
         rc = collect(&out, &errout, spec);
+        if (rc == 0) {
+            rc = wait_end(pid, spec->deadline_ns);
+        }
         if (rc < 0) {
             kill(pid, SIGKILL);
         }

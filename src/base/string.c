@@ -96,31 +96,87 @@ int random_fill(void *buf, size_t len)
     return n == (ssize_t)len ? 0 : -EIO;
 }
 
+/* Bytes of the UTF-8 character at s, 0 when there is none (RFC 3629: no surrogates, no long forms). */
+static size_t utf8_len(const char *s)
+{
+    static const struct {
+        unsigned char first, last, low, high; /* of the first byte; of the second */
+        size_t len;
+    } forms[] = {
+        {0x01, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+    };
+    const unsigned char *u = (const unsigned char *)s;
+
+    for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
+        if (u[0] < forms[i].first || u[0] > forms[i].last) {
+            continue;
+        }
+        if (forms[i].len > 1 && (u[1] < forms[i].low || u[1] > forms[i].high)) {
+            return 0;
+        }
+        for (size_t n = 2; n < forms[i].len; n++) {
+            if ((u[n] & 0xc0) != 0x80) {
+                return 0;
+            }
+        }
+        return forms[i].len;
+    }
+    return 0;
+}
+
+void str_make_utf8(char *s)
+{
+    while (*s) {
+        size_t len = utf8_len(s);
+
+        if (!len) {
+            *s = '?';
+        }
+        s += len ? len : 1;
+    }
+}
+
+/* The JSON of the character at s; advances it. */
+static const char *quote_one(const char **s, char escape[8], size_t *ret_len)
+{
+    const char *at = *s;
+    size_t len = utf8_len(at);
+
+    *s += len ? len : 1;
+    if (len && *at != '"' && *at != '\\' && (unsigned char)*at >= 0x20) {
+        *ret_len = len;
+        return at;
+    }
+    if (!len) {
+        memcpy(escape, "\\ufffd", 7);
+    } else if ((unsigned char)*at < 0x20) {
+        snprintf(escape, 8, "\\u%04x", (unsigned)*at);
+    } else {
+        snprintf(escape, 8, "\\%c", *at);
+    }
+    *ret_len = strlen(escape);
+    return escape;
+}
+
 int json_quote(char *dst, size_t size, const char *s)
 {
-    size_t used = 0;
+    size_t used = 0, len;
 
     if (size < 3) {
         return -ENAMETOOLONG;
     }
     dst[used++] = '"';
-    for (; *s; s++) {
-        unsigned char c = (unsigned char)*s;
+    while (*s) {
+        char escape[8];
+        const char *text = quote_one(&s, escape, &len);
 
-        if (used + 8 > size) {
+        if (len + 2 > size - used) { /* a quote and a NUL come after it */
             return -ENAMETOOLONG;
         }
-        if (c == '"' || c == '\\') {
-            dst[used++] = '\\';
-            dst[used++] = (char)c;
-        } else if (c < 0x20) {
-            used += (size_t)snprintf(dst + used, size - used, "\\u%04x", c);
-        } else {
-            dst[used++] = (char)c;
-        }
-    }
-    if (used + 2 > size) {
-        return -ENAMETOOLONG;
+        memcpy(dst + used, text, len);
+        used += len;
     }
     dst[used++] = '"';
     dst[used] = '\0';

@@ -325,7 +325,7 @@ int cni_conf_parse(const struct cni_request *request, struct cni_conf *ret, stru
 
     memset(ret, 0, sizeof(*ret));
     ret->version = CNI_0_1_0;
-    ret->attachment.netns_fd = -1;
+    ret->attachment.netns_fd = ret->attachment.record_fd = -1;
     rc = json_parse(request->input, request->input_len, &ret->json, err);
     if (rc < 0) {
         return error_wrap(err, "network configuration");
@@ -336,6 +336,9 @@ int cni_conf_parse(const struct cni_request *request, struct cni_conf *ret, stru
     }
     ret->attachment.key =
         (struct attachment_key){ret->name, request->container_id, request->ifname};
+    if (ret->attachment.kind->plain) {
+        ret->attachment.key.ifname = "lo"; /* whatever the runtime calls it */
+    }
     ret->attachment.netns_path = request->netns;
     ret->attachment.conf_json = ret->json;
     attachment_prepare(&ret->attachment, ret->instance);

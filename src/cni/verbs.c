@@ -24,6 +24,16 @@ static int check_verb_version(const struct cni_conf *conf, const char *command, 
     return 0;
 }
 
+/* The namespace comes first, and its path from the environment. */
+static int blame_netns(const struct cni_conf *conf, int rc, struct error *err)
+{
+    if (rc < 0 && conf->attachment.netns_fd < 0) {
+        error_wrap(err, "CNI_NETNS");
+        err->code = CNI_INVALID_ENVIRONMENT;
+    }
+    return rc;
+}
+
 static int verb_add(struct kind_env *env, struct cni_conf *conf, json_t **ret, struct error *err)
 {
     int rc = attachment_add(env, &conf->attachment, err);
@@ -31,7 +41,7 @@ static int verb_add(struct kind_env *env, struct cni_conf *conf, json_t **ret, s
     if (rc == 0) {
         *ret = cni_result(conf);
     }
-    return rc;
+    return blame_netns(conf, rc, err);
 }
 
 static int verb_del(struct kind_env *env, struct cni_conf *conf, json_t **ret, struct error *err)
@@ -48,7 +58,7 @@ static int verb_check(struct kind_env *env, struct cni_conf *conf, json_t **ret,
 
     (void)ret;
     if (rc == 0) {
-        rc = attachment_check(env, &conf->attachment, &expected, err);
+        rc = blame_netns(conf, attachment_check(env, &conf->attachment, &expected, err), err);
         ipam_result_clear(&expected.result);
     }
     return rc;
@@ -198,7 +208,7 @@ static int answer(const struct cni_request *request, struct cni_conf *conf, json
 
 int cni_run(const struct cni_request *request, char **ret_output)
 {
-    struct cni_conf conf = {.version = CNI_1_1_0, .attachment.netns_fd = -1};
+    struct cni_conf conf = {.version = CNI_1_1_0, .attachment.netns_fd = -1, .attachment.record_fd = -1};
     autojson json_t *json = NULL;
     struct error err = {0};
     int rc = answer(request, &conf, &json, &err);

@@ -8,12 +8,14 @@
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/kvm.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/statfs.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -60,6 +62,21 @@ static void first_line(const char *path, char *buf, size_t size)
 
 /* ---- system ---- */
 
+/* Records, leases and namespaces' names live there: two files a pod. */
+static void examine_instance(struct exam *exam)
+{
+    struct statfs fs;
+    bool in_memory;
+
+    if (statfs(exam->instance, &fs) < 0 && statfs("/run", &fs) < 0) {
+        return;
+    }
+    in_memory = fs.f_type == TMPFS_MAGIC;
+    found(exam, "system", "instance", in_memory ? HOST_OK : HOST_LIMITED,
+          "give --instance a place on a tmpfs: a disk costs a plugin twice its own time",
+          "%s is%s in memory", exam->instance, in_memory ? "" : " not");
+}
+
 static void examine_system(struct exam *exam)
 {
     char lockdown[64];
@@ -83,6 +100,7 @@ static void examine_system(struct exam *exam)
     found(exam, "system", "open files", files.rlim_max >= 4096 ? HOST_OK : HOST_LIMITED,
           "raise it: ulimit -n, or LimitNOFILE= in the service", "at most %llu",
           (unsigned long long)files.rlim_max);
+    examine_instance(exam);
     first_line("/proc/sys/user/max_net_namespaces", lockdown, sizeof(lockdown));
     found(exam, "system", "network namespaces",
           strtol(lockdown, NULL, 10) >= 400 ? HOST_OK : HOST_LIMITED,

@@ -198,6 +198,9 @@ static int build(struct kind_env *env, struct attachment *at, struct error *err)
 {
     int rc = take_addresses(env, at, err);
 
+    if (rc == -ENOENT && at->addresses == ADDRESSES_DELEGATED) {
+        at->addresses = ADDRESSES_NONE; /* there is no such plugin: nothing for it to give back */
+    }
     if (rc == 0) {
         rc = at->kind->add(env, at, err);
     }
@@ -205,7 +208,7 @@ static int build(struct kind_env *env, struct attachment *at, struct error *err)
         rc = set_up_pod(env, at, err);
     }
     if (rc == 0) {
-        rc = record_finish(env, at, err);
+        rc = record_finish(at, err);
     }
     return rc;
 }
@@ -282,7 +285,8 @@ void attachment_clear(struct attachment *at)
     netlink_close(at->pod);
     at->pod = NULL;
     cleanup_fd(&at->netns_fd);
-    at->netns_fd = -1;
+    cleanup_fd(&at->record_fd);
+    at->netns_fd = at->record_fd = -1;
     ipam_result_clear(&at->result);
     ipam_config_free(at->ipam);
     at->ipam = NULL;

@@ -55,7 +55,8 @@ struct attachment {
     char port_name[IFNAMSIZ]; /* conf.port points here when it was not given */
 
     /* What was made: filled by attachment_add. */
-    int netns_fd; /* -1: none or gone */
+    int netns_fd;  /* -1: none or gone */
+    int record_fd; /* the claim; -1: none */
     struct netlink *pod; /* a socket in the pod's namespace, or NULL */
     struct mac_addr mac, host_mac; /* mac is chosen before anything is made */
     unsigned mtu, ifindex;
@@ -175,10 +176,10 @@ struct record {
 void record_clear(struct record *record);
 
 /* Creates the record with state "adding"; -EEXIST when there is one. */
-int record_claim(const struct kind_env *env, const struct attachment *at, struct error *err);
+int record_claim(const struct kind_env *env, struct attachment *at, struct error *err);
 
-/* Replaces it with the whole truth, state "ready". */
-int record_finish(const struct kind_env *env, const struct attachment *at, struct error *err);
+/* Adds the whole truth to the claim, state "ready". */
+int record_finish(struct attachment *at, struct error *err);
 
 /* -ENOENT when there is none; one that can't be read is removed by DEL all the same. */
 int record_read(const char *instance, const struct attachment_key *key, struct record *ret,

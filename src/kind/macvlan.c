@@ -13,6 +13,7 @@ static const char *const modes[] = {"bridge", "private", "vepa", "passthru", NUL
 static const uint32_t mode_values[] = {MACVLAN_MODE_BRIDGE, MACVLAN_MODE_PRIVATE,
                                        MACVLAN_MODE_VEPA, MACVLAN_MODE_PASSTHRU};
 
+/* From the host's side straight into the pod: the device below needs no namespace id then. */
 static int make_device(struct kind_env *env, struct attachment *at, const struct link_info *parent,
                        struct error *err)
 {
@@ -20,21 +21,23 @@ static int make_device(struct kind_env *env, struct attachment *at, const struct
                              .name = at->key.ifname,
                              .mac = &at->mac,
                              .mtu = at->conf.mtu,
-                             .netns_fd = -1,
+                             .netns_fd = at->netns_fd,
                              .parent = parent->ifindex,
+                             .parent_nsid = -1,
                              .macvlan_mode = mode_values[at->conf.mode]};
-    struct netlink_answer answer;
-    int rc = netns_nsid(at->pod, env->host_netns_fd, &spec.parent_nsid, err);
+    struct link_info made;
+    int rc;
 
-    if (rc < 0) {
-        return rc;
-    }
-    link_put_create(at->pod, &spec);
-    rc = netlink_send(at->pod, &answer, err);
+    link_put_create(env->host, &spec);
+    rc = netlink_send(env->host, NULL, err);
     if (rc == 0) {
-        at->ifindex = answer.ifindex;
+        rc = link_peek(at->pod, at->key.ifname, &made);
+        if (rc < 0) {
+            return error_sys(err, rc, "look up device %s", at->key.ifname);
+        }
+        at->ifindex = made.ifindex;
     }
-    return rc;
+    return rc < 0 ? error_wrap(err, "port %s, mode %s", at->conf.port, modes[at->conf.mode]) : 0;
 }
 
 static int add(struct kind_env *env, struct attachment *at, struct error *err)

@@ -13,10 +13,15 @@ int pod_device_delete(struct attachment *at, struct error *err)
     if (!at->pod) {
         return 0; /* the namespace is gone, and the device with it */
     }
-    rc = link_get(at->pod, 0, at->key.ifname, &info, err);
-    if (rc == -ENODEV || (rc == 0 && strcmp(info.alias, at->alias) != 0 &&
-                          memcmp(&info.mac, &at->mac, sizeof(info.mac)) != 0)) {
-        return 0;
+    rc = link_peek(at->pod, at->key.ifname, &info);
+    if (rc == 0 && memcmp(&info.mac, &at->mac, sizeof(info.mac)) != 0) {
+        rc = link_get(at->pod, 0, at->key.ifname, &info, err);
+        if (rc == 0 && strcmp(info.alias, at->alias) != 0) {
+            return 0; /* somebody else's */
+        }
+    }
+    if (rc < 0 && rc != -ENODEV) {
+        return error_sys(err, rc, "look up device %s", at->key.ifname);
     }
     if (rc == 0) {
         link_put_delete(at->pod, info.ifindex, at->key.ifname);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * OVS ports as kinds see them. A tenant's shared port is made by the first ADD that needs it; its
- * device's alias then says what it is, so that later ADDs need no word with OVS at all.
+ * device's name or alias then says what it is, so that later ADDs need no word with OVS at all.
  */
 #include "kind/kind.h"
 
@@ -115,10 +115,17 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
 {
     char alias[KIND_ALIAS_MAX];
     struct link_change change = {.name = at->conf.port, .no_ipv6_autoconf = true};
-    bool ours = false;
-    int rc = link_get(env->host, 0, at->conf.port, ret, err);
+    bool derived = at->conf.port == at->port_name, ours = false;
+    int rc = link_peek(env->host, at->conf.port, ret);
 
+    /* A derived name says which bridge and VLAN; one that was given may be any device's. */
+    if (rc == 0 && (ret->flags & IFF_UP) && derived) {
+        return 0;
+    }
     port_alias(&at->conf, alias);
+    if (rc == 0) {
+        rc = link_get(env->host, 0, at->conf.port, ret, err);
+    }
     if (rc == 0 && (ret->flags & IFF_UP) && !strcmp(ret->alias, alias)) {
         return 0;
     }
@@ -174,7 +181,8 @@ int port_check(struct kind_env *env, const struct attachment *at, const char *na
     } else if (found.ports->ofport <= 0) {
         rc = error_set(err, -ESTALE, "OVS port %s does not work: %s", name,
                        found.ports->error[0] ? found.ports->error : "not made yet");
-    } else if (at->conf.vlan && found.ports->tag != at->conf.vlan) {
+    } else if ((at->kind->own_port || found.ports->owner.network || at->conf.vlan) &&
+               found.ports->tag != at->conf.vlan) {
         rc = error_set(err, -ESTALE, "OVS port %s has VLAN %d, not %d", name, found.ports->tag,
                        at->conf.vlan);
     }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attachment records: <instance>/attachments/<containerID>/<ifname>@<network>.json. Written as a
- * claim before anything is made, so that GC can find what a killed ADD left, and replaced with the
- * whole truth at the end. Not synced: a record means nothing after a reboot, and says which boot.
+ * Attachment records: <instance>/attachments/<containerID>/<ifname>@<network>.json. A line is
+ * written as a claim before anything is made, so that GC can find what a killed ADD left, and the
+ * whole truth as a second line at the end: the last whole line counts, so that no step needs
+ * another file. Not synced: a record means nothing after a reboot, and says which boot.
  */
 #include "kind/kind.h"
 
@@ -88,16 +89,23 @@ static json_t *record_to_json(const struct attachment *at, const char *state)
     return json;
 }
 
-int record_claim(const struct kind_env *env, const struct attachment *at, struct error *err)
+static int write_line(int fd, const struct attachment *at, const char *state)
+{
+    autojson json_t *json = record_to_json(at, state);
+    autofree char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    autofree char *line = text ? str_printf("%s\n", text) : NULL;
+
+    return line ? fd_write_all(fd, line, strlen(line)) : -ENOMEM;
+}
+
+int record_claim(const struct kind_env *env, struct attachment *at, struct error *err)
 {
     autofree char *dir = record_dir(env->instance, at->key.container_id);
     autofree char *path = record_path(env->instance, &at->key);
-    autojson json_t *json = record_to_json(at, "adding");
-    autofree char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     autoclose int fd = -1;
     int rc = -ENOENT;
 
-    if (!dir || !path || !text) {
+    if (!dir || !path) {
         return error_sys(err, -ENOMEM, "record");
     }
     /* Another interface's DEL may remove the directory between the two steps. */
@@ -106,7 +114,7 @@ int record_claim(const struct kind_env *env, const struct attachment *at, struct
         if (rc < 0) {
             return error_sys(err, rc, "create %s", dir);
         }
-        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         rc = fd < 0 ? -errno : 0;
     }
     if (rc == -EEXIST) {
@@ -115,22 +123,38 @@ int record_claim(const struct kind_env *env, const struct attachment *at, struct
                          at->key.container_id, at->key.ifname, at->key.network);
     }
     if (rc == 0) {
-        rc = fd_write_all(fd, text, strlen(text));
+        rc = write_line(fd, at, "adding");
         if (rc < 0) {
             unlink(path);
         }
     }
-    return rc < 0 ? error_sys(err, rc, "write %s", path) : 0;
+    if (rc < 0) {
+        return error_sys(err, rc, "write %s", path);
+    }
+    at->record_fd = take_fd(&fd);
+    return 0;
 }
 
-int record_finish(const struct kind_env *env, const struct attachment *at, struct error *err)
+int record_finish(struct attachment *at, struct error *err)
 {
-    autofree char *path = record_path(env->instance, &at->key);
-    autojson json_t *json = record_to_json(at, "ready");
-    autofree char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-    int rc = path && text ? file_write_atomic(path, text, strlen(text), 0600) : -ENOMEM;
+    int rc = write_line(at->record_fd, at, "ready");
 
-    return rc < 0 ? error_sys(err, rc, "write %s", path ? path : "record") : 0;
+    return rc < 0 ? error_sys(err, rc, "write the record of container %s", at->key.container_id)
+                  : 0;
+}
+
+/* The last line that ends as one; what a kill tore off behind it does not count. */
+static const char *last_line(const char *data, size_t *len)
+{
+    const char *end = memrchr(data, '\n', *len), *start;
+
+    if (!end) {
+        return data;
+    }
+    start = memrchr(data, '\n', (size_t)(end - data));
+    start = start ? start + 1 : data;
+    *len = (size_t)(end - start);
+    return start;
 }
 
 static int record_parse(const char *data, size_t len, struct record *ret, struct error *err)
@@ -138,8 +162,9 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
     struct record record = {.type = "", .state = "", .netns_path = "", .port = "", .bridge = ""};
     int64_t device = 0, inode = 0;
     const char *mac = "";
+    const char *start = last_line(data, &len);
     json_t *json = NULL;
-    int rc = json_parse(data, len, &json, err);
+    int rc = json_parse(start, len, &json, err);
 
     if (rc < 0) {
         return rc;

@@ -9,6 +9,7 @@
 #include <linux/veth.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 int mac_parse(const char *text, struct mac_addr *ret)
 {
@@ -219,6 +220,36 @@ int link_get(struct netlink *nl, unsigned ifindex, const char *name, struct link
 {
     put_get_link(nl, ifindex, name);
     return netlink_query(nl, false, take_link, ret, err);
+}
+
+int link_peek(struct netlink *nl, const char *name, struct link_info *ret)
+{
+    struct ifreq request = {0};
+    struct link_info info = {0};
+    int fd = netlink_fd(nl);
+
+    if (str_copy(request.ifr_name, sizeof(request.ifr_name), name) < 0) {
+        return -ENODEV;
+    }
+    memcpy(info.name, request.ifr_name, sizeof(info.name));
+    if (ioctl(fd, SIOCGIFINDEX, &request) < 0) {
+        return -errno;
+    }
+    info.ifindex = (unsigned)request.ifr_ifindex;
+    if (ioctl(fd, SIOCGIFFLAGS, &request) < 0) {
+        return -errno;
+    }
+    info.flags = (unsigned short)request.ifr_flags;
+    if (ioctl(fd, SIOCGIFMTU, &request) < 0) {
+        return -errno;
+    }
+    info.mtu = (unsigned)request.ifr_mtu;
+    if (ioctl(fd, SIOCGIFHWADDR, &request) < 0) {
+        return -errno;
+    }
+    memcpy(info.mac.bytes, request.ifr_hwaddr.sa_data, MAC_LEN);
+    *ret = info;
+    return 0;
 }
 
 struct link_visit {

@@ -43,6 +43,8 @@ int netlink_query(struct netlink *nl, bool dump,
                   int (*visit)(const struct nlmsghdr *message, void *cookie), void *cookie,
                   struct error *err);
 
+int netlink_fd(const struct netlink *nl);
+
 /* Whether a message's payload has room for its fixed header; then *ret_attrs and *ret_len tell
  * where attributes are. */
 bool message_attrs(const struct nlmsghdr *message, size_t header_len, const void **ret_attrs,

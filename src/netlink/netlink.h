@@ -132,6 +132,12 @@ struct link_info {
 int link_get(struct netlink *nl, unsigned ifindex, const char *name, struct link_info *ret,
              struct error *err);
 
+/*
+ * The ifindex, flags, MTU and MAC of a device by name, and nothing else: by ioctl, because these,
+ * unlike a netlink request, need no RTNL. -ENODEV when there is none.
+ */
+int link_peek(struct netlink *nl, const char *name, struct link_info *ret);
+
 /* Every device of the namespace: for GC, clean and doctor. A negative return of visit stops. */
 int link_list(struct netlink *nl, int (*visit)(const struct link_info *info, void *cookie),
               void *cookie, struct error *err);

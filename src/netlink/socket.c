@@ -71,6 +71,11 @@ void cleanup_netlink(struct netlink **nl)
     netlink_close(*nl);
 }
 
+int netlink_fd(const struct netlink *nl)
+{
+    return nl->fd;
+}
+
 static int send_all(struct netlink *nl, struct error *err)
 {
     struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};

@@ -291,6 +291,7 @@ static void test_large_request(void **state)
     assert_int_equal(ovsdb_connect(server.path, soon(), &db, &err), 0);
     assert_int_equal(
         ovsdb_transact(db, json_pack("[{s:s%}]", "op", text, size), soon(), &results, &err), 0);
+    ovsdb_close(take_ptr(db));
     pthread_join(server.thread, NULL);
     server_close(&server);
 }

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+# A host (a network namespace with a private Open vSwitch) and its pods, for the tests that call the
+# CNI plugin. Needs helpers.bash. One host a file, from setup_file; pods and the rest, a test.
+
+PLUGIN=$SLUICE_BUILD/cmd/sluice-cni-standalone
+BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-internal'
+LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
+
+# For setup_file: sets and exports HOST and DIR; the instance is $DIR/i, its bridge br0.
+host_up() {
+    [ "$(id -u)" = 0 ] || return 0
+    export HOST=sluice-h$$ DIR
+    DIR=$(mktemp -d /tmp/sluice-cni-XXXXXX)
+    ip netns add "$HOST"
+    in_netns "$HOST" ip link set lo up
+    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+}
+
+# For teardown_file.
+host_down() {
+    [ -n "${DIR:-}" ] || return 0
+    in_netns "$HOST" "$SLUICE" ovs down --instance "$DIR/i"
+    ip netns del "$HOST"
+    rm -rf "$DIR"
+}
+
+vsctl() {
+    ovs-vsctl --db="unix:$DIR/i/ovs/db.sock" --timeout=10 "$@"
+}
+
+# ---- pods: $1 is a short name, which is the container's ID too ----
+
+netns_name() {
+    echo "$HOST-$BATS_TEST_NUMBER-$1"
+}
+
+netns_path() {
+    echo "/run/netns/$(netns_name "$1")"
+}
+
+make_pods() {
+    local pod
+    for pod in "$@"; do
+        ip netns add "$(netns_name "$pod")"
+    done
+}
+
+drop_pods() {
+    local pod
+    for pod in "$@"; do
+        ip netns del "$(netns_name "$pod")"
+    done
+}
+
+in_pod() {
+    local pod=$1
+    shift
+    ip netns exec "$(netns_name "$pod")" "$@" 3>&-
+}
+
+pings() { # POD ADDRESS
+    in_pod "$1" ping -q -c 1 -W 2 "$2" >/dev/null
+}
+
+cannot_ping() {
+    run in_pod "$1" ping -q -c 1 -W 0.5 "$2"
+    [ "$status" -ne 0 ]
+}
+
+# ---- the plugin ----
+
+# Sets CONF: a network of kind $1, changed by the jq filter $2.
+conf() {
+    CONF=$(jq -cn --arg kind "$1" --arg dir "$DIR" '{cniVersion: "1.1.0", name: "net", type: $kind,
+        bridge: "br0", sluiceDir: "\($dir)/i", ipam: {type: "host-local", subnet: "10.1.0.0/24",
+        dataDir: "\($dir)/host-local", routes: [{dst: "0.0.0.0/0"}]}} | '"${2:-.}")
+}
+
+change_conf() { # JQ FILTER, and arguments of jq before it
+    CONF=$(jq -c "$@" <<<"$CONF")
+}
+
+# Runs the plugin with CONF in the host's namespace; standard error goes to $DIR/stderr. With
+# KILL_AT=N it is killed at its N-th system call: see kill_steps.c.
+cni() { # COMMAND POD [VARIABLE=VALUE...]
+    local command=$1 pod=$2
+    shift 2
+    in_netns "$HOST" env -i PATH="$PATH" CNI_COMMAND="$command" CNI_CONTAINERID="$pod" \
+        CNI_NETNS="$(netns_path "$pod")" CNI_IFNAME=eth0 CNI_PATH="$CNI_PLUGINS" "$@" \
+        ${KILL_AT:+"$SLUICE_BUILD/tests/netns/kill_steps" "$KILL_AT"} "$PLUGIN" <<<"$CONF" \
+        2>"$DIR/stderr"
+}
+
+# ADD that must work: its answer goes to ADDED, the first address without its prefix to IP.
+add() { # POD [VARIABLE=VALUE...]
+    ADDED=$(cni ADD "$@") || { echo "$ADDED"; return 1; }
+    IP=$(jq -r '.ips[0].address // "" | sub("/.*"; "")' <<<"$ADDED")
+}
+
+# DEL that must work and say nothing.
+del() {
+    local said
+    said=$(cni DEL "$@") || { echo "DEL: $said"; return 1; }
+    [ -z "$said" ] || { echo "DEL said: $said"; return 1; }
+}
+
+# The plugin must refuse with this code and a message that matches the glob.
+refuses() { # CODE GLOB COMMAND POD [VARIABLE=VALUE...]
+    local code=$1 glob=$2 said msg
+    shift 2
+    if said=$(cni "$@"); then
+        echo "$* was not refused: $said"
+        return 1
+    fi
+    msg=$(jq -r .msg <<<"$said")
+    if [ "$(jq .code <<<"$said")" != "$code" ] || [[ "$msg" != $glob ]]; then
+        echo "$* said: $said"
+        echo "expected code $code and: $glob"
+        return 1
+    fi
+}
+
+# ---- what is left ----
+
+# Leases of all networks, replayed from the logs.
+leases() {
+    awk '$1 == "+" {held[$2] = $3 " " $4}
+         $1 == "-" {for (ip in held) if (held[ip] == $2 " " $3) delete held[ip]}
+         END {for (ip in held) print ip, held[ip]}' "$DIR"/i/ipam/*.log 2>/dev/null || true
+}
+
+# What attachments have made on the host, tenants' ports too: one a line, nothing when clean.
+host_left() {
+    find "$DIR/i/attachments" -mindepth 1 2>/dev/null
+    find "$DIR/i" -name '*.tmp*'
+    devices "$HOST" | grep -vxE 'br0|ovs-netdev'
+    vsctl list-ports br0
+    leases
+}
+
+# The same but for tenants' ports, which DEL leaves to GC.
+pods_left() {
+    host_left | grep -vE '^st[0-9a-v]{13}$'
+}
+
+nothing_left() {
+    [ -z "$(pods_left)" ]
+}
+
+# After DEL, at last (taps go when ovs-vswitchd gets to them).
+assert_clean() {
+    eventually nothing_left || { pods_left; return 1; }
+}
+
+no_device() { # POD
+    [ -z "$(devices "$(netns_name "$1")")" ]
+}
+
+gc_all() {
+    conf ovs-macvlan '.["cni.dev/valid-attachments"] = []'
+    cni GC x
+}
+
+host_clean() {
+    [ -z "$(host_left)" ]
+}
+
+# For teardown: removes this test's pods and tells what it left otherwise. What is left is then
+# removed by hand, so that the next test starts afresh.
+host_check() {
+    local name failed=0
+    [ -n "${DIR:-}" ] || return 0
+    for name in $(ip netns list | awk -v p="$HOST-$BATS_TEST_NUMBER-" 'index($1, p) == 1 {print $1}'); do
+        ip netns del "$name"
+    done
+    [ -S "$DIR/i/ovs/db.sock" ] || in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+    if [ -n "$(vsctl list-ports br0)" ]; then
+        gc_all || failed=1
+    fi
+    if ! eventually host_clean; then
+        echo "left:"
+        host_left
+        failed=1
+        for name in $(vsctl list-ports br0); do
+            vsctl --no-wait del-port "$name"
+        done
+        for name in $(devices "$HOST" | grep -vxE 'br0|ovs-netdev'); do
+            in_netns "$HOST" ip link del "$name"
+        done
+        rm -rf "$DIR/i/attachments" "$DIR/i/ipam"
+    fi
+    rm -rf "$DIR/i/ipam" "$DIR/host-local"
+    return $failed
+}
