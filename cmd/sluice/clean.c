@@ -43,8 +43,8 @@ int command_clean(int argc, char **argv)
     }
     rc = host_clean(instance_dir(dir), !dir, &report, &err);
     printf("Removed: %d attachments, %d devices, %d OVS ports, %d namespaces, %d processes, "
-           "%d cgroups\n",
+           "%d cgroups, %d private Open vSwitches\n",
            report.attachments, report.devices, report.ports, report.namespaces, report.processes,
-           report.cgroups);
+           report.cgroups, report.switches);
     return rc < 0 ? command_fail(argv[0], &err) : EXIT_DONE;
 }

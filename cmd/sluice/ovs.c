@@ -112,6 +112,15 @@ static int read_bridges(const char *socket_path, json_t *bridges, struct error *
     return rc;
 }
 
+static void print_daemon(const char *name, pid_t pid)
+{
+    if (pid) {
+        printf("%s  pid %d\n", name, (int)pid);
+    } else {
+        printf("%s  not running\n", name);
+    }
+}
+
 static void print_status(const struct ovs_private_status *status, const char *socket_path,
                          const json_t *bridges)
 {
@@ -119,8 +128,8 @@ static void print_status(const struct ovs_private_status *status, const char *so
     size_t i;
 
     printf("running       %s\n", status->running ? "yes" : "no");
-    printf("ovsdb-server  %d\n", (int)status->ovsdb_pid);
-    printf("ovs-vswitchd  %d\n", (int)status->vswitchd_pid);
+    print_daemon("ovsdb-server", status->ovsdb_pid);
+    print_daemon("ovs-vswitchd", status->vswitchd_pid);
     if (!status->running) {
         return;
     }

@@ -120,7 +120,8 @@ int file_read(const char *path, size_t max, char **ret_data, size_t *ret_len);
 int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_len);
 int fd_write_all(int fd, const void *data, size_t len);
 
-/* Replaces path in one step (temporary file in the same directory, then rename); not synced. */
+/* Replaces path in one step (PATH.tmp, then rename); not synced. Two callers at once need a lock:
+ * the temporary name is the same, so that a killed one leaves nothing that the next won't use. */
 int file_write_atomic(const char *path, const void *data, size_t len, mode_t mode);
 
 /* Creates path and its parents; an existing directory is fine. */
@@ -154,7 +155,6 @@ struct proc_spec {
     size_t input_len;
     size_t output_max;       /* more than this from the child is -EFBIG */
     int64_t deadline_ns;     /* on clock_ns(); 0: none. Past it the child is killed, -ETIMEDOUT */
-    int inherit_fd;          /* kept open in the child as descriptor 3; 0: none */
 };
 
 struct proc_result {

@@ -80,7 +80,7 @@ int fd_write_all(int fd, const void *data, size_t len)
 
 int file_write_atomic(const char *path, const void *data, size_t len, mode_t mode)
 {
-    autofree char *temporary = str_printf("%s.tmp.%d", path, (int)gettid());
+    autofree char *temporary = str_printf("%s.tmp", path);
     autoclose int fd = -1;
     int rc;
 

@@ -86,9 +86,8 @@ static int spawn(const struct proc_spec *spec, int in_fd, int out_fd, int err_fd
     if (err_fd >= 0) {
         posix_spawn_file_actions_adddup2(&actions, err_fd, STDERR_FILENO);
     }
-    if (spec->inherit_fd > 0) {
-        posix_spawn_file_actions_adddup2(&actions, spec->inherit_fd, 3);
-    }
+    /* A daemon must not hold on to what somebody above us forgot to mark. */
+    posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
     rc = posix_spawn(ret_pid, spec->argv[0], &actions, &attr, (char *const *)spec->argv,
                      spec->envp ? (char *const *)spec->envp : environ);
     posix_spawnattr_destroy(&attr);

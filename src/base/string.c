@@ -49,7 +49,7 @@ int str_to_int64(const char *s, int64_t min, int64_t max, int64_t *ret)
     }
     errno = 0;
     value = strtoll(s, &end, 10);
-    if (end == s || *end) {
+    if (end == s || *end || (*s == '-' && value == 0)) {
         return -EINVAL;
     }
     if (errno == ERANGE || value < min || value > max) {
@@ -96,7 +96,7 @@ int random_fill(void *buf, size_t len)
     return n == (ssize_t)len ? 0 : -EIO;
 }
 
-/* Bytes of the UTF-8 character at s, 0 when there is none (RFC 3629: no surrogates, no long forms). */
+/* Bytes of the UTF-8 character at s (RFC 3629: no surrogates, no long forms); 0: none. */
 static size_t utf8_len(const char *s)
 {
     static const struct {

@@ -61,8 +61,14 @@ void cni_request_from_environment(struct cni_request *ret);
 /* Checks what the command needs: code 4 naming the variable, its value and what is allowed. */
 int cni_request_check(const struct cni_request *request, struct error *err);
 
-/* The value of KEY in CNI_ARGS ("K=V;K2=V2"), copied; false when it is not there or too long. */
-bool cni_args_get(const char *args, const char *key, char *dst, size_t size);
+/* Whether a device may have the name: 1 to 15 characters, no '/', ':', blanks; not "." nor "..". */
+bool cni_ifname_ok(const char *name);
+
+/*
+ * The value of KEY in CNI_ARGS ("K=V;K2=V2"), copied; -ENOENT when it is not there, -ENAMETOOLONG
+ * when dst has no room for it.
+ */
+int cni_args_get(const char *args, const char *key, char *dst, size_t size);
 
 /* ---- network configuration (conf.c) ---- */
 

@@ -46,7 +46,7 @@ static int read_ifname(const json_t *json, const char *key, const char **ret, st
 {
     int rc = json_read_string(json, NULL, key, ret, err);
 
-    if (rc == 0 && *ret && (!**ret || strlen(*ret) >= IFNAMSIZ || strpbrk(*ret, "/: \t\n"))) {
+    if (rc == 0 && *ret && !cni_ifname_ok(*ret)) {
         rc = json_bad(err, NULL, key, json_object_get(json, key),
                       "a device name: 1 to 15 characters, no '/', ':' or blanks");
     }
@@ -87,7 +87,10 @@ static int read_trunk(struct kind_conf *conf, const json_t *json, struct error *
         if (min < 0 || max < 0) {
             return json_bad(err, &at, NULL, item, "{\"id\": VLAN} or {\"minID\": A, \"maxID\": B}");
         }
-        for (; min <= max && conf->n_trunks < OVS_TRUNKS_MAX; min++) {
+        if (max - min >= (int64_t)(OVS_TRUNKS_MAX - conf->n_trunks)) {
+            return json_bad(err, &at, NULL, item, "one of at most 4096 VLANs");
+        }
+        for (; min <= max; min++) {
             conf->trunks[conf->n_trunks++] = (uint16_t)min;
         }
     }
@@ -99,7 +102,7 @@ static int read_mode(struct attachment *at, const json_t *json, struct error *er
     static const char *const none[] = {NULL};
     json_t *value = json_object_get(json, "mode");
 
-    if (!at->kind->modes && value) {
+    if (!at->kind->modes && value && !json_is_null(value)) {
         return json_bad(err, NULL, "mode", value, "absent: this type has no modes");
     }
     return json_read_word(json, NULL, "mode", at->kind->modes ? at->kind->modes : none,
@@ -119,6 +122,26 @@ static int parse_mac(struct kind_conf *conf, const char *where, const char *text
     return 0;
 }
 
+/* A value of CNI_ARGS; "" when it is not there. */
+static int read_arg(const struct cni_request *request, const char *key, char *dst, size_t size,
+                    struct error *err)
+{
+    int rc = cni_args_get(request->args, key, dst, size);
+
+    if (rc == -ENAMETOOLONG) {
+        return error_set(err, -EINVAL, "CNI_ARGS %s: too long; must be at most %zu characters", key,
+                         size - 1);
+    }
+    if (rc < 0) {
+        dst[0] = '\0';
+    }
+    return 0;
+}
+
+/* Where messages say that a value stood. */
+static const struct json_path runtime_path = {.key = "runtimeConfig"}, args_path = {.key = "args"},
+                              args_cni_path = {.parent = &args_path, .key = "cni"};
+
 /* By order of strength: the capability, args.cni, CNI_ARGS, the configuration. */
 static int read_mac(struct cni_conf *conf, const struct cni_request *request,
                     const json_t *runtime, const json_t *args, struct error *err)
@@ -129,14 +152,13 @@ static int read_mac(struct cni_conf *conf, const struct cni_request *request,
     char from_args[64];
     int rc;
 
-    if ((rc = json_read_string(runtime, NULL, "mac", &texts[0], err)) < 0 ||
-        (rc = json_read_string(args, NULL, "mac", &texts[1], err)) < 0 ||
+    if ((rc = json_read_string(runtime, &runtime_path, "mac", &texts[0], err)) < 0 ||
+        (rc = json_read_string(args, &args_cni_path, "mac", &texts[1], err)) < 0 ||
+        (rc = read_arg(request, "MAC", from_args, sizeof(from_args), err)) < 0 ||
         (rc = json_read_string(conf->json, NULL, "mac", &texts[3], err)) < 0) {
         return rc;
     }
-    if (cni_args_get(request->args, "MAC", from_args, sizeof(from_args))) {
-        texts[2] = from_args;
-    }
+    texts[2] = from_args;
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
         if (texts[i] && *texts[i]) {
             return parse_mac(&conf->attachment.conf, where[i], texts[i], err);
@@ -167,11 +189,11 @@ static int add_requested(struct attachment *at, const char *where, const char *t
 }
 
 static int add_requested_list(struct attachment *at, const char *where, const json_t *object,
-                              struct error *err)
+                              const struct json_path *path, struct error *err)
 {
     json_t *ips = NULL, *item;
     size_t i;
-    int rc = json_read_array(object, NULL, "ips", &ips, err);
+    int rc = json_read_array(object, path, "ips", &ips, err);
 
     json_array_foreach(ips, i, item)
     {
@@ -188,16 +210,19 @@ static int read_requested(struct attachment *at, const struct cni_request *reque
                           const json_t *runtime, const json_t *args, struct error *err)
 {
     char list[512], *save, *text;
-    int rc = add_requested_list(at, "runtimeConfig.ips", runtime, err);
+    int rc = add_requested_list(at, "runtimeConfig.ips", runtime, &runtime_path, err);
 
     if (rc == 0) {
-        rc = add_requested_list(at, "args.cni.ips", args, err);
+        rc = add_requested_list(at, "args.cni.ips", args, &args_cni_path, err);
     }
-    if (cni_args_get(request->args, "IP", list, sizeof(list))) {
-        for (text = strtok_r(list, ",", &save); rc == 0 && text;
-             text = strtok_r(NULL, ",", &save)) {
-            rc = add_requested(at, "CNI_ARGS IP", text, err);
-        }
+    if (rc == 0) {
+        rc = read_arg(request, "IP", list, sizeof(list), err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    for (text = strtok_r(list, ",", &save); rc == 0 && text; text = strtok_r(NULL, ",", &save)) {
+        rc = add_requested(at, "CNI_ARGS IP", text, err);
     }
     return rc;
 }
@@ -214,6 +239,10 @@ static int read_addresses(struct cni_conf *conf, const struct cni_request *reque
         struct json_path path = {.key = "ipam"};
 
         rc = json_read_string(ipam, &path, "type", &type, err);
+        if (rc == 0 && strchr(type, '/')) {
+            rc = json_bad(err, &path, "type", json_object_get(ipam, "type"),
+                          "the name of an IPAM plugin");
+        }
     }
     if (rc < 0 || !*type || at->kind->plain) {
         return rc;
@@ -230,6 +259,23 @@ static int read_addresses(struct cni_conf *conf, const struct cni_request *reque
     return 0;
 }
 
+static bool asks_for_nothing(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return json_object_size(value) == 0;
+    case JSON_ARRAY:
+        return json_array_size(value) == 0;
+    case JSON_STRING:
+        return json_string_length(value) == 0;
+    case JSON_INTEGER:
+    case JSON_REAL:
+        return json_number_value(value) == 0;
+    default:
+        return !json_is_true(value);
+    }
+}
+
 /* What a network asks for and this version can't give must not be passed over in silence. */
 static int refuse_unsupported(const json_t *json, const json_t *runtime, struct error *err)
 {
@@ -239,13 +285,12 @@ static int refuse_unsupported(const json_t *json, const json_t *runtime, struct 
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         json_t *value = json_object_get(json, keys[i]);
 
-        if ((json_is_integer(value) && json_integer_value(value) != 0) ||
-            json_array_size(value) > 0 || json_object_size(value) > 0 || json_is_true(value)) {
+        if (value && !asks_for_nothing(value)) {
             return error_code(err, CNI_UNSUPPORTED_FIELD, -EINVAL,
                               "%s: not supported; must be absent, 0 or empty", keys[i]);
         }
     }
-    return json_object_size(rates)
+    return rates && !asks_for_nothing(rates)
                ? error_code(err, CNI_UNSUPPORTED_FIELD, -EINVAL,
                             "runtimeConfig.bandwidth: not supported; must be absent or empty")
                : 0;
@@ -287,7 +332,6 @@ static int read_all(const struct cni_request *request, struct cni_conf *conf, st
 {
     json_t *runtime = NULL, *args = NULL, *args_cni = NULL;
     const char *version = "", *dir = NULL;
-    struct json_path args_path = {.key = "args"};
     int rc;
 
     if (!json_is_object(conf->json)) {

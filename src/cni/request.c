@@ -47,10 +47,18 @@ static bool is_id(const char *s)
            strlen(s) <= CONTAINER_ID_MAX;
 }
 
-static bool is_ifname(const char *s)
+/* What goes into records and results must be text that JSON can hold. */
+static bool is_utf8(const char *s)
+{
+    autojson json_t *text = json_string(s);
+
+    return text != NULL;
+}
+
+bool cni_ifname_ok(const char *s)
 {
     return *s && strlen(s) < IFNAMSIZ && strcmp(s, ".") != 0 && strcmp(s, "..") != 0 &&
-           !strpbrk(s, "/: \t\n\v\f\r");
+           !strpbrk(s, "/: \t\n\v\f\r") && is_utf8(s);
 }
 
 int cni_request_check(const struct cni_request *request, struct error *err)
@@ -71,17 +79,20 @@ int cni_request_check(const struct cni_request *request, struct error *err)
         return bad(err, "CNI_CONTAINERID", request->container_id,
                    "at most 100 letters, digits, '_', '.', '-', the first a letter or digit");
     }
-    if (about_pod && !is_ifname(request->ifname)) {
+    if (about_pod && !cni_ifname_ok(request->ifname)) {
         return bad(err, "CNI_IFNAME", request->ifname,
                    "an interface name: at most 15 characters, no '/', ':' or blanks");
     }
     if (needs_netns && !*request->netns) {
         return bad(err, "CNI_NETNS", "", "the path of the container's network namespace");
     }
+    if (!is_utf8(request->netns)) {
+        return bad(err, "CNI_NETNS", request->netns, "a path in UTF-8");
+    }
     return 0;
 }
 
-bool cni_args_get(const char *args, const char *key, char *dst, size_t size)
+int cni_args_get(const char *args, const char *key, char *dst, size_t size)
 {
     size_t key_len = strlen(key);
 
@@ -91,14 +102,14 @@ bool cni_args_get(const char *args, const char *key, char *dst, size_t size)
         if (len > key_len && !strncmp(args, key, key_len) && args[key_len] == '=') {
             len -= key_len + 1;
             if (len >= size) {
-                return false;
+                return -ENAMETOOLONG;
             }
             memcpy(dst, args + key_len + 1, len);
             dst[len] = '\0';
-            return true;
+            return 0;
         }
         args += len;
         args += *args == ';';
     }
-    return false;
+    return -ENOENT;
 }

@@ -175,11 +175,11 @@ static json_int_t own_interface(const struct cni_conf *conf)
 /* prevResult with the ips of other plugins' interfaces left out. A new object. */
 static json_t *own_part(const struct cni_conf *conf, json_int_t own)
 {
-    json_t *copy = json_copy(conf->prev_result);
+    json_t *copy = json_copy(conf->prev_result), *ips = json_object_get(copy, "ips");
     json_t *kept = json_array(), *item;
     size_t i;
 
-    json_array_foreach(json_object_get(conf->prev_result, "ips"), i, item)
+    json_array_foreach(ips, i, item)
     {
         json_t *interface = json_object_get(item, "interface");
 
@@ -187,7 +187,7 @@ static json_t *own_part(const struct cni_conf *conf, json_int_t own)
             json_array_append(kept, item);
         }
     }
-    if (json_object_get(copy, "ips")) {
+    if (json_is_array(ips)) {
         json_object_set(copy, "ips", kept);
     }
     json_decref(kept);
@@ -222,6 +222,11 @@ int cni_expected(const struct cni_conf *conf, struct attachment_expected *ret, s
 
 json_t *cni_error_json(enum cni_version version, const struct error *err)
 {
-    return json_pack("{s:s, s:i, s:s+}", "cniVersion", cni_version_names[version], "code",
-                     (int)cni_error_code(err), "msg", err->text, "");
+    char text[sizeof(err->text)];
+
+    /* It may quote what is not UTF-8, or have been cut inside a character. */
+    memcpy(text, err->text, sizeof(text));
+    str_make_utf8(text);
+    return json_pack("{s:s, s:i, s:s}", "cniVersion", cni_version_names[version], "code",
+                     (int)cni_error_code(err), "msg", text);
 }

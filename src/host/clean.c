@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,7 +233,6 @@ static void clean_files(struct clean *clean)
             continue;
         }
         rc = dir_remove(path);
-        clean->report.files += rc == 0;
         note(clean, rc < 0 ? error_sys(&err, rc, "remove %s", path) : 0, &err);
     }
     rmdir(clean->instance);
@@ -243,8 +243,9 @@ int host_clean(const char *instance, bool all_instances, struct host_clean_repor
 {
     struct clean clean = {.instance = instance, .all_instances = all_instances};
     autofree char *bench = str_printf("%s/bench", instance);
+    struct ovs_private_status ovs;
     struct error later = {0};
-    char socket_path[512];
+    char socket_path[PATH_MAX];
     int rc = kind_env_open(&clean.env, instance, clock_ns() + DEADLINE_S * NSEC_PER_SEC, err);
 
     if (rc < 0) {
@@ -260,6 +261,9 @@ int host_clean(const char *instance, bool all_instances, struct host_clean_repor
     clean_ports(&clean, socket_path);
     if (strcmp(socket_path, OVS_SYSTEM_SOCKET) != 0) {
         clean_ports(&clean, OVS_SYSTEM_SOCKET);
+    }
+    if (ovs_private_status(instance, &ovs, NULL) == 0 && (ovs.ovsdb_pid || ovs.vswitchd_pid)) {
+        clean.report.switches++;
     }
     note(&clean, ovs_private_down(instance, &later), &later);
     clean_files(&clean);

@@ -30,7 +30,7 @@ size_t host_examine(const char *instance, struct host_finding ret[HOST_FINDINGS_
 /* ---- clean ---- */
 
 struct host_clean_report {
-    int attachments, devices, ports, namespaces, processes, cgroups, files;
+    int attachments, devices, ports, namespaces, processes, cgroups, switches;
 };
 
 /*

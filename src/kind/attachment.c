@@ -230,6 +230,9 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
         return rc; /* found out before anything is made */
     }
     rc = choose_mac(at, err);
+    if (rc == 0 && at->conf.has_mac) {
+        rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
+    }
     if (rc == 0) {
         rc = record_claim(env, at, err);
     }
@@ -253,8 +256,9 @@ static void find_pod(struct kind_env *env, struct attachment *at)
     struct record record = {0};
     struct netns_id id;
 
-    if (at->netns_path[0]) {
-        open_pod(env, at, NULL);
+    if (at->netns_path[0] && open_pod(env, at, NULL) < 0) {
+        cleanup_fd(&at->netns_fd);
+        at->netns_fd = -1;
     }
     if (record_read(env->instance, &at->key, &record, NULL) == 0) {
         at->mac = record.mac;

@@ -3,6 +3,7 @@
 #include "kind/kind.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -40,7 +41,7 @@ void kind_env_close(struct kind_env *env)
 int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsdb **ret,
                  struct error *err)
 {
-    char path[512];
+    char path[PATH_MAX];
     int rc;
 
     if (!env->ovs) {

@@ -151,6 +151,7 @@ int attachment_gc(struct kind_env *env, struct attachment *at,
         return 0;
     }
     note(&sweep, record_list(env->instance, sweep_record, &sweep, &later), &later);
+    record_tidy(env->instance);
     note(&sweep, link_list(env->host, sweep_device, &sweep, &later), &later);
     if (at->kind->own_port) {
         note(&sweep, sweep_ports(&sweep, &later), &later);

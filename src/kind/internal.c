@@ -54,22 +54,10 @@ static int move_device(struct kind_env *env, struct attachment *at, struct error
     return rc;
 }
 
-/* The move would fail only after the port was made: better to know before. */
-static int check_name_free(struct attachment *at, struct error *err)
-{
-    struct link_info info;
-    int rc = link_get(at->pod, 0, at->key.ifname, &info, err);
-
-    if (rc == 0) {
-        return error_set(err, -EEXIST, "the container has a device %s already", at->key.ifname);
-    }
-    return rc == -ENODEV ? 0 : rc;
-}
-
 static int add(struct kind_env *env, struct attachment *at, struct error *err)
 {
     int64_t t0 = clock_ns();
-    int rc = check_name_free(at, err);
+    int rc = pod_name_free(at, err); /* the move would fail only after the port was made */
 
     if (rc == 0) {
         rc = make_port(env, at, err);

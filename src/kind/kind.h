@@ -190,7 +190,13 @@ int record_remove(const char *instance, const struct attachment_key *key, struct
 int record_list(const char *instance, int (*visit)(const struct record *record, void *cookie),
                 void *cookie, struct error *err);
 
+/* Removes folders of containers that an ADD killed before it wrote its record left empty. */
+void record_tidy(const char *instance);
+
 /* ---- what kinds share (pod.c, port.c) ---- */
+
+/* -EEXIST when the pod has a device of the attachment's name. */
+int pod_name_free(struct attachment *at, struct error *err);
 
 /*
  * Deletes the pod's device if it is this attachment's: by its alias or, where ADD was killed before

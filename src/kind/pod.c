@@ -5,6 +5,26 @@
 #include <errno.h>
 #include <string.h>
 
+int pod_name_free(struct attachment *at, struct error *err)
+{
+    struct link_info info;
+    int rc = link_peek(at->pod, at->key.ifname, &info);
+
+    if (rc == 0) {
+        return error_set(err, -EEXIST, "the container has a device %s already", at->key.ifname);
+    }
+    return rc == -ENODEV ? 0 : error_sys(err, rc, "look up device %s", at->key.ifname);
+}
+
+/* No MAC is known to DEL without a record, and some devices have none. */
+static bool has_mac_of(const struct attachment *at, const struct link_info *info)
+{
+    static const struct mac_addr none;
+
+    return memcmp(&at->mac, &none, sizeof(none)) != 0 &&
+           memcmp(&at->mac, &info->mac, sizeof(none)) == 0;
+}
+
 int pod_device_delete(struct attachment *at, struct error *err)
 {
     struct link_info info;
@@ -14,7 +34,7 @@ int pod_device_delete(struct attachment *at, struct error *err)
         return 0; /* the namespace is gone, and the device with it */
     }
     rc = link_peek(at->pod, at->key.ifname, &info);
-    if (rc == 0 && memcmp(&info.mac, &at->mac, sizeof(info.mac)) != 0) {
+    if (rc == 0 && !has_mac_of(at, &info)) {
         rc = link_get(at->pod, 0, at->key.ifname, &info, err);
         if (rc == 0 && strcmp(info.alias, at->alias) != 0) {
             return 0; /* somebody else's */

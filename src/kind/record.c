@@ -213,24 +213,6 @@ int record_read(const char *instance, const struct attachment_key *key, struct r
     return path ? read_path(path, ret, err) : error_sys(err, -ENOMEM, "record");
 }
 
-/* What a kill in the middle of record_finish left beside the record. */
-static void remove_temporaries(const char *dir_path, const char *path)
-{
-    const char *file = strrchr(path, '/') + 1;
-    autofree char *prefix = str_printf("%s.tmp.", file);
-    DIR *dir = prefix ? opendir(dir_path) : NULL;
-    struct dirent *entry;
-
-    while (dir && (entry = readdir(dir))) {
-        if (str_has_prefix(entry->d_name, prefix)) {
-            unlinkat(dirfd(dir), entry->d_name, 0);
-        }
-    }
-    if (dir) {
-        closedir(dir);
-    }
-}
-
 int record_remove(const char *instance, const struct attachment_key *key, struct error *err)
 {
     autofree char *dir = record_dir(instance, key->container_id);
@@ -242,14 +224,10 @@ int record_remove(const char *instance, const struct attachment_key *key, struct
     if (unlink(path) < 0 && errno != ENOENT) {
         return error_sys(err, -errno, "remove %s", path);
     }
-    if (rmdir(dir) < 0 && (errno == ENOTEMPTY || errno == EEXIST)) {
-        remove_temporaries(dir, path);
-        rmdir(dir); /* fails while another interface has its record there */
-    }
+    rmdir(dir); /* fails while another interface has its record there */
     return 0;
 }
 
-/* Temporary files of record_finish have something behind it. */
 static bool has_suffix(const char *file)
 {
     size_t len = strlen(file);
@@ -324,4 +302,21 @@ int record_list(const char *instance, int (*visit)(const struct record *record, 
     }
     closedir(dir);
     return rc < 0 ? rc : 0;
+}
+
+void record_tidy(const char *instance)
+{
+    autofree char *top = str_printf("%s/attachments", instance);
+    DIR *dir = top ? opendir(top) : NULL;
+    struct dirent *entry;
+
+    /* Those that hold a record refuse; an ADD that is about to write one makes its folder anew. */
+    while (dir && (entry = readdir(dir))) {
+        if (entry->d_name[0] != '.') {
+            unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
 }

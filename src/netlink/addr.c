@@ -121,6 +121,21 @@ int addr_list(struct netlink *nl,
     return netlink_query(nl, true, visit_addr, &visitor, err);
 }
 
+static int metric(const struct nlattr *attr)
+{
+    return attr ? (int)attr_u32(attr) : -1;
+}
+
+static void take_metrics(const struct nlattr *attr, struct route_spec *route)
+{
+    const struct nlattr *table[RTAX_MAX + 1];
+
+    if (attr && attr_parse(attr_data(attr), attr_len(attr), table, RTAX_MAX) == 0) {
+        route->mtu = metric(table[RTAX_MTU]);
+        route->advmss = metric(table[RTAX_ADVMSS]);
+    }
+}
+
 struct route_visit {
     int (*visit)(const struct route_spec *route, void *cookie);
     void *cookie;
@@ -155,6 +170,8 @@ static int visit_route(const struct nlmsghdr *message, void *cookie)
     route.ifindex = attr_u32(table[RTA_OIF]);
     route.table = table[RTA_TABLE] ? (int)attr_u32(table[RTA_TABLE]) : header->rtm_table;
     route.scope = header->rtm_scope;
+    route.priority = metric(table[RTA_PRIORITY]);
+    take_metrics(table[RTA_METRICS], &route);
     return visit->visit(&route, visit->cookie);
 }
 

@@ -218,8 +218,18 @@ static void put_get_link(struct netlink *nl, unsigned ifindex, const char *name)
 int link_get(struct netlink *nl, unsigned ifindex, const char *name, struct link_info *ret,
              struct error *err)
 {
+    struct link_info info = {0};
+    int rc;
+
     put_get_link(nl, ifindex, name);
-    return netlink_query(nl, false, take_link, ret, err);
+    rc = netlink_query(nl, false, take_link, &info, err);
+    if (rc == 0 && !info.ifindex) {
+        rc = error_set(err, -EBADMSG, "look up device %s: no answer", name ? name : "");
+    }
+    if (rc == 0) {
+        *ret = info;
+    }
+    return rc;
 }
 
 int link_peek(struct netlink *nl, const char *name, struct link_info *ret)

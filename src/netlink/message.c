@@ -45,6 +45,7 @@ void message_begin(struct netlink *nl, uint16_t type, uint16_t flags, const void
     memcpy(NLMSG_DATA(message), header, header_len);
     answer = &nl->answers[nl->n_messages++];
     memset(answer, 0, sizeof(*answer));
+    answer->errnum = -ECANCELED; /* until the kernel answers */
     answer->what = what;
     snprintf(answer->name, sizeof(answer->name), "%s", name ? name : "");
 }
@@ -174,6 +175,23 @@ void attr_string(const struct nlattr *attr, char *dst, size_t size)
         memcpy(dst, attr_data(attr), len);
     }
     dst[len] = '\0';
+}
+
+const struct nlmsghdr *message_next(const char **at, size_t *len)
+{
+    const struct nlmsghdr *message = (const struct nlmsghdr *)*at;
+    size_t step;
+
+    if (*len < NLMSG_HDRLEN || message->nlmsg_len < NLMSG_HDRLEN || message->nlmsg_len > *len) {
+        return NULL;
+    }
+    step = ALIGNED((size_t)message->nlmsg_len);
+    if (step > *len) {
+        step = *len;
+    }
+    *at += step;
+    *len -= step;
+    return message;
 }
 
 bool message_attrs(const struct nlmsghdr *message, size_t header_len, const void **ret_attrs,

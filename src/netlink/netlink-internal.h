@@ -37,13 +37,20 @@ void attr_string(const struct nlattr *attr, char *dst, size_t size);
 /*
  * Sends one request and hands every reply message that is not an acknowledgement to visit; dump: ask
  * for all (again, when the kernel says that things changed meanwhile; visit then sees the start anew
- * with NULL). The message must have been begun and ended before.
+ * with NULL). The message must have been begun and ended before, and be alone: -EBUSY. A negative
+ * return of visit is the query's.
  */
 int netlink_query(struct netlink *nl, bool dump,
                   int (*visit)(const struct nlmsghdr *message, void *cookie), void *cookie,
                   struct error *err);
 
 int netlink_fd(const struct netlink *nl);
+
+/* Speaks netlink over a descriptor that keeps datagrams apart; it is taken, on failure too. */
+int netlink_attach(int fd, struct netlink **ret, struct error *err);
+
+/* The next message of a datagram (aligned), or NULL: its end, or lengths that don't add up. */
+const struct nlmsghdr *message_next(const char **at, size_t *len);
 
 /* Whether a message's payload has room for its fixed header; then *ret_attrs and *ret_len tell
  * where attributes are. */

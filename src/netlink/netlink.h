@@ -63,7 +63,7 @@ void cleanup_netlink(struct netlink **nl);
 
 /* Answer to one message of a batch. */
 struct netlink_answer {
-    int errnum;        /* 0 or negative errno */
+    int errnum;        /* 0 or negative errno; -ECANCELED: no answer came */
     unsigned ifindex;  /* of a device created in the socket's own namespace; else 0 */
     char text[160];    /* the extended acknowledgement's words, or "" */
     const char *what;  /* what the message was for: "create macvlan" */
@@ -83,7 +83,7 @@ int netlink_send(struct netlink *nl, struct netlink_answer *ret_answers, struct 
 /* A device to be made, in one message, with all it can have from the start (the kernel passes over
  * an alias there: it comes with the first change). */
 struct link_spec {
-    const char *kind;  /* "veth", "macvlan", "macvtap", "ipvlan", "ipvtap", "bridge", "vlan" */
+    const char *kind;  /* "veth", "macvlan", "macvtap", "ipvlan", "ipvtap", "bridge" */
     const char *name;
     unsigned ifindex;  /* 0: the kernel's choice */
     const struct mac_addr *mac; /* NULL: the kernel's choice */
@@ -173,7 +173,7 @@ int addr_list(struct netlink *nl,
               int (*visit)(unsigned ifindex, const struct ip_addr *ip, void *cookie), void *cookie,
               struct error *err);
 
-/* Unicast routes of a namespace. */
+/* Unicast routes of a namespace, with what they have of mtu, advmss and priority. */
 int route_list(struct netlink *nl, int (*visit)(const struct route_spec *route, void *cookie),
                void *cookie, struct error *err);
 

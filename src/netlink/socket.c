@@ -11,11 +11,15 @@
 
 #define RECEIVE_SIZE 65536 /* the kernel's dump messages are at most 32 KiB */
 
+/* Answers to a full batch of creations with their devices' descriptions: more than the default. */
+#define RECEIVE_QUEUE (1 << 20)
+
 static int open_socket(int *ret_fd, struct error *err)
 {
     static const int options[] = {NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK};
     autoclose int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    int on = 1;
+    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+    int on = 1, size = RECEIVE_QUEUE;
 
     if (fd < 0) {
         return error_sys(err, -errno, "open a netlink socket");
@@ -24,14 +28,33 @@ static int open_socket(int *ret_fd, struct error *err)
         /* An older kernel lacks one: texts are then missing, nothing else. */
         (void)setsockopt(fd, SOL_NETLINK, options[i], &on, sizeof(on));
     }
+    /* Who may not have it may not make devices either. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+    if (connect(fd, (struct sockaddr *)&kernel, sizeof(kernel)) < 0) {
+        return error_sys(err, -errno, "connect a netlink socket");
+    }
     *ret_fd = take_fd(&fd);
+    return 0;
+}
+
+int netlink_attach(int fd, struct netlink **ret, struct error *err)
+{
+    struct netlink *nl = malloc(sizeof(*nl)); /* big, and filled as used: not cleared */
+
+    if (!nl) {
+        close(fd);
+        return error_sys(err, -ENOMEM, "netlink");
+    }
+    memset(nl, 0, offsetof(struct netlink, answers));
+    nl->fd = fd;
+    nl->first_seq = 1;
+    *ret = nl;
     return 0;
 }
 
 int netlink_open(int netns_fd, struct netlink **ret, struct error *err)
 {
     autoclose int fd = -1;
-    struct netlink *nl;
     int saved = -1, rc;
 
     if (netns_fd >= 0) {
@@ -44,18 +67,7 @@ int netlink_open(int netns_fd, struct netlink **ret, struct error *err)
     if (netns_fd >= 0 && netns_leave(&saved) < 0) {
         return error_set(err, -EIO, "cannot get back to the first network namespace");
     }
-    if (rc < 0) {
-        return rc;
-    }
-    nl = malloc(sizeof(*nl)); /* big, and filled as used: not cleared */
-    if (!nl) {
-        return error_sys(err, -ENOMEM, "netlink");
-    }
-    memset(nl, 0, offsetof(struct netlink, answers));
-    nl->fd = take_fd(&fd);
-    nl->first_seq = 1;
-    *ret = nl;
-    return 0;
+    return rc < 0 ? rc : netlink_attach(take_fd(&fd), ret, err);
 }
 
 void netlink_close(struct netlink *nl)
@@ -78,7 +90,6 @@ int netlink_fd(const struct netlink *nl)
 
 static int send_all(struct netlink *nl, struct error *err)
 {
-    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
     ssize_t n;
 
     if (nl->unusable) {
@@ -89,8 +100,7 @@ static int send_all(struct netlink *nl, struct error *err)
                          NETLINK_BATCH_MAX, sizeof(nl->send_buffer));
     }
     do {
-        n = sendto(nl->fd, nl->send_buffer, nl->used, 0, (struct sockaddr *)&kernel,
-                   sizeof(kernel));
+        n = send(nl->fd, nl->send_buffer, nl->used, 0);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? error_sys(err, -errno, "netlink send") : 0;
 }
@@ -107,13 +117,15 @@ static int receive(struct netlink *nl, char *buffer, size_t *ret_len, struct err
     do {
         n = recvmsg(nl->fd, &header, 0);
     } while (n < 0 && errno == EINTR);
-    if (n < 0 || (header.msg_flags & MSG_TRUNC)) {
+    if (n <= 0 || (header.msg_flags & MSG_TRUNC)) {
         nl->unusable = true;
-        return error_sys(err, n < 0 ? -errno : -EMSGSIZE, "netlink receive");
+        return error_sys(err, n < 0 ? -errno : n ? -EMSGSIZE : -EPIPE, "netlink receive");
     }
     *ret_len = from.nl_pid == 0 ? (size_t)n : 0;
     return 0;
 }
+
+#define ERRNO_MAX 4095
 
 static void read_ack(const struct nlmsghdr *message, struct netlink_answer *answer)
 {
@@ -126,7 +138,7 @@ static void read_ack(const struct nlmsghdr *message, struct netlink_answer *answ
         answer->errnum = -EBADMSG;
         return;
     }
-    answer->errnum = ack->error;
+    answer->errnum = ack->error <= 0 && ack->error >= -ERRNO_MAX ? ack->error : -EBADMSG;
     if (!(message->nlmsg_flags & NLM_F_ACK_TLVS)) {
         return;
     }
@@ -147,10 +159,10 @@ static void read_ack(const struct nlmsghdr *message, struct netlink_answer *answ
 /* Sorts one datagram's messages to the answers; returns how many acknowledgements were in it. */
 static unsigned sort_answers(struct netlink *nl, const char *buffer, size_t len)
 {
-    const struct nlmsghdr *message = (const struct nlmsghdr *)buffer;
+    const struct nlmsghdr *message;
     unsigned acks = 0;
 
-    for (; NLMSG_OK(message, len); message = NLMSG_NEXT(message, len)) {
+    while ((message = message_next(&buffer, &len))) {
         uint32_t at = message->nlmsg_seq - nl->first_seq;
 
         if (at >= nl->n_messages) {
@@ -209,6 +221,18 @@ int netlink_send(struct netlink *nl, struct netlink_answer *ret_answers, struct 
     return rc;
 }
 
+/* The kernel's word on a whole list, in the message that ends it. */
+static int read_done(const struct nlmsghdr *message, struct netlink_answer *answer)
+{
+    int errnum = 0;
+
+    if (message->nlmsg_len >= NLMSG_LENGTH(sizeof(errnum))) {
+        memcpy(&errnum, NLMSG_DATA(message), sizeof(errnum));
+    }
+    answer->errnum = errnum >= -ERRNO_MAX ? errnum : -EBADMSG;
+    return answer->errnum;
+}
+
 /* One pass of a query: 1 when the dump was disturbed and should be asked for again. */
 static int query_once(struct netlink *nl, char *buffer,
                       int (*visit)(const struct nlmsghdr *, void *), void *cookie,
@@ -218,19 +242,23 @@ static int query_once(struct netlink *nl, char *buffer,
     int rc = send_all(nl, err), visit_rc = 0;
 
     while (rc == 0) {
-        const struct nlmsghdr *message = (const struct nlmsghdr *)buffer;
+        const struct nlmsghdr *message;
+        const char *at = buffer;
         size_t len = 0;
 
         rc = receive(nl, buffer, &len, err);
         if (rc < 0) {
             break;
         }
-        for (; NLMSG_OK(message, len); message = NLMSG_NEXT(message, len)) {
+        while ((message = message_next(&at, &len))) {
             if (message->nlmsg_seq != nl->first_seq) {
                 continue;
             }
             disturbed |= (message->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
             if (message->nlmsg_type == NLMSG_DONE) {
+                if (read_done(message, &nl->answers[0]) < 0) {
+                    return answer_error(&nl->answers[0], err);
+                }
                 return visit_rc < 0 ? visit_rc : disturbed;
             }
             if (message->nlmsg_type == NLMSG_ERROR) {
@@ -238,8 +266,9 @@ static int query_once(struct netlink *nl, char *buffer,
                 rc = nl->answers[0].errnum;
                 return rc < 0 ? answer_error(&nl->answers[0], err) : visit_rc;
             }
-            if (visit_rc >= 0) {
-                visit_rc = visit(message, cookie);
+            if (visit_rc >= 0 && (visit_rc = visit(message, cookie)) < 0) {
+                nl->answers[0].errnum = visit_rc;
+                answer_error(&nl->answers[0], err);
             }
         }
     }
@@ -254,6 +283,10 @@ int netlink_query(struct netlink *nl, bool dump,
     struct nlmsghdr *request = (struct nlmsghdr *)nl->send_buffer;
     int rc, tries = 0;
 
+    if (nl->n_messages > 1) {
+        start_batch(nl);
+        return error_set(err, -EBUSY, "netlink: a question inside a batch");
+    }
     if (dump) {
         request->nlmsg_flags |= NLM_F_DUMP;
     }

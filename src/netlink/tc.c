@@ -47,7 +47,7 @@ void filter_put_redirect(struct netlink *nl, unsigned ifindex, unsigned to_ifind
     struct tcmsg header = {
         .tcm_family = AF_UNSPEC,
         .tcm_ifindex = (int)ifindex,
-        .tcm_parent = TC_H_MAKE(TC_H_CLSACT, 0),
+        .tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), /* both qdiscs know it */
         .tcm_info = TC_H_MAKE(1 << 16, htons(ETH_P_ALL)),
     };
     /* The selector, and behind it one key of zeros: it matches everything. */

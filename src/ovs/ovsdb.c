@@ -234,7 +234,7 @@ static int receive_some(struct ovsdb *db)
 /* Takes the next whole message that was received; *ret is NULL when there is none. */
 static int take_message(struct ovsdb *db, json_t **ret, struct error *err)
 {
-    const char *data = db->in + db->in_start;
+    const char *data;
     size_t len;
     int rc;
 
@@ -242,6 +242,7 @@ static int take_message(struct ovsdb *db, json_t **ret, struct error *err)
     if (db->in_start == db->in_len) {
         return 0;
     }
+    data = db->in + db->in_start;
     rc = ovsdb_frame_scan(&db->frame, data, db->in_len - db->in_start, &len);
     if (rc < 0) {
         return error_set(err, rc, "OVSDB at %s sent what is not JSON-RPC", db->path);

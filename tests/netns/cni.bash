@@ -104,17 +104,17 @@ del() {
     [ -z "$said" ] || { echo "DEL said: $said"; return 1; }
 }
 
-# The plugin must refuse with this code and a message that matches the glob.
+# The plugin must refuse with this code and a message that matches the glob; its words go to SAID.
 refuses() { # CODE GLOB COMMAND POD [VARIABLE=VALUE...]
-    local code=$1 glob=$2 said msg
+    local code=$1 glob=$2 msg
     shift 2
-    if said=$(cni "$@"); then
-        echo "$* was not refused: $said"
+    if SAID=$(cni "$@"); then
+        echo "$* was not refused: $SAID"
         return 1
     fi
-    msg=$(jq -r .msg <<<"$said")
-    if [ "$(jq .code <<<"$said")" != "$code" ] || [[ "$msg" != $glob ]]; then
-        echo "$* said: $said"
+    msg=$(jq -r .msg <<<"$SAID")
+    if [ "$(jq .code <<<"$SAID")" != "$code" ] || [[ "$msg" != $glob ]]; then
+        echo "$* said: $SAID"
         echo "expected code $code and: $glob"
         return 1
     fi

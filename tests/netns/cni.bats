@@ -53,7 +53,7 @@ answered() { # JQ: of the pod's interface in ADD's answer
         [ "$(addresses_of a)" = "$(jq -r '.ips[0].address' <<<"$ADDED")" ]
         [[ "$(in_pod a ip route)" = *"default via 10.1.0.1 dev eth0"* ]]
         [ "$(jq '.ips[0].interface as $i | .interfaces[$i].sandbox != null' <<<"$ADDED")" = true ]
-        [ "$(jq -r .state "$DIR/i/attachments/a/eth0@net.json")" = ready ]
+        [ "$(tail -n 1 "$DIR/i/attachments/a/eth0@net.json" | jq -r .state)" = ready ]
         del a
         no_device a
         [ -z "$(in_pod a ip route)" ]

@@ -55,8 +55,12 @@ static void test_written_span_is_read_back(void **state)
 
 static void test_longest_names_fit_a_line(void **state)
 {
-    struct span span = {.t0_ns = INT64_MAX, .t1_ns = INT64_MAX, .wait_ns = INT64_MAX,
-                        .pid = INT32_MAX,   .tid = INT32_MAX,   .batch = INT64_MAX};
+    struct span span = {.t0_ns = INT64_MAX,
+                        .t1_ns = INT64_MAX,
+                        .wait_ns = INT64_MAX,
+                        .pid = INT32_MAX,
+                        .tid = INT32_MAX,
+                        .batch = INT64_MAX};
     struct span_list list;
     autoclose int fd = -1;
 
@@ -120,7 +124,7 @@ static void test_what_is_no_span(void **state)
         "{\"pod\":\"a\",\"stage\":\"cni\",\"t0_ns\":-1,\"t1_ns\":1}",
         "{\"pod\":\"a\",\"stage\":\"cni\",\"t0_ns\":1.5,\"t1_ns\":2}",
         "{\"pod\":\"a\",\"stage\":\"cni\",\"t0_ns\":1,\"t1_ns\":2,\"ok\":1}",
-        "{\"pod\":\"a\",\"stage\":\"a-stage-whose-name-is-longer-than-all\",\"t0_ns\":1,\"t1_ns\":2}",
+        "{\"pod\":\"a\",\"stage\":\"a-stage-with-a-name-of-32-letter\",\"t0_ns\":1,\"t1_ns\":2}",
     };
 
     (void)state;
