@@ -44,7 +44,7 @@ struct bench_run {
     char spans_path[544];
     int spans_fd;
     struct bench_pod *pods;
-    int n_pods;
+    int n_pods, n_failed; /* n_failed: that did not start */
     struct bench_phase start, teardown;
     pid_t vswitchd_pid, ovsdb_pid; /* 0: none */
     char ovs_version[32];          /* "" when no private OVS is used */

@@ -72,6 +72,9 @@ int bench_conf_from_file(const char *path, json_t **ret, struct error *err)
     if (rc < 0) {
         return rc;
     }
+    if (json_array_size(json_object_get(list, "plugins")) == 0) {
+        return error_set(err, -EINVAL, "%s: plugins: [] is not allowed; must name a plugin", path);
+    }
     json_array_foreach(json_object_get(list, "plugins"), i, plugin)
     {
         struct json_path plugins = {.key = "plugins"}, at = {.parent = &plugins, .index = i};

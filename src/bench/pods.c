@@ -124,7 +124,7 @@ void bench_pod_stop(struct bench_pod *pod, int64_t t0_ns)
 struct crowd {
     struct bench_run *run;
     void (*step)(struct bench_pod *pod, int64_t t0_ns);
-    bool stop_on_interrupt;
+    bool stop_on_interrupt, burst;
     atomic_int next;
     pthread_mutex_t lock;
     pthread_cond_t go;
@@ -152,8 +152,9 @@ static void *worker(void *cookie)
         if (crowd->stop_on_interrupt && atomic_load(&bench_interrupted)) {
             break;
         }
-        /* In a burst every pod is asked for at once; in a loop when its turn comes. */
-        crowd->step(&crowd->run->pods[i], first ? t0_ns : clock_ns());
+        /* In a burst every pod is asked for at once, even one that finds its thread late; in a loop
+         * when its turn comes. */
+        crowd->step(&crowd->run->pods[i], crowd->burst || first ? t0_ns : clock_ns());
         first = false;
     }
     return NULL;
@@ -175,6 +176,7 @@ int bench_for_pods(struct bench_run *run, int concurrency,
     struct crowd crowd = {.run = run,
                           .step = step,
                           .stop_on_interrupt = stop_on_interrupt,
+                          .burst = n == run->n_pods,
                           .lock = PTHREAD_MUTEX_INITIALIZER,
                           .go = PTHREAD_COND_INITIALIZER};
     autofree pthread_t *threads = calloc((size_t)n, sizeof(*threads));

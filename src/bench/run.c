@@ -64,7 +64,7 @@ static void clear_results(struct bench_run *run)
 }
 
 /* Each different reason once, the first few of them. */
-static void note_failures(struct bench_run *run, const char *what)
+static int note_failures(struct bench_run *run, const char *what)
 {
     int failed = 0, shown = 0;
 
@@ -82,6 +82,7 @@ static void note_failures(struct bench_run *run, const char *what)
             shown++;
         }
     }
+    return failed;
 }
 
 static int start_concurrency(const struct bench_run *run)
@@ -123,7 +124,7 @@ static int start_and_stop(struct bench_run *run, struct error *err)
     if (rc == 0) {
         rc = phase(run, "starting", concurrency, bench_pod_start, true, &run->start, err);
     }
-    note_failures(run, "starts");
+    run->n_failed = note_failures(run, "starts");
     for (int i = 0; i < run->n_pods; i++) {
         run->pods[i].failed = false;
     }
@@ -212,7 +213,10 @@ static void find_ovs(struct bench_run *run)
     }
 }
 
-/* Nothing of ours may be there that was not before; the work folder must be empty to go. */
+/*
+ * Nothing of ours may be there that was not before (NULL: the run did not come that far); the work
+ * folder must be empty to go.
+ */
 static void look_for_leaks(struct bench_run *run, const struct bench_inventory *before)
 {
     struct error err = {0};
@@ -220,7 +224,9 @@ static void look_for_leaks(struct bench_run *run, const struct bench_inventory *
     if (run->variant->driver->leaks && run->variant->driver->leaks(run, &err) < 0) {
         bench_problem(run, "leaks can't be looked for: %s", err.text);
     }
-    bench_inventory_compare(before, run);
+    if (before) {
+        bench_inventory_compare(before, run);
+    }
     if (rmdir(run->work) < 0) {
         bench_problem(run, "namespaces are left in %s", run->work);
     }
@@ -241,11 +247,10 @@ int bench_run_one(const struct bench_options *options, const struct bench_varian
         rc = variant->driver->prepare(&run, err);
         if (rc == 0) {
             rc = run_pods(&run, &before, err);
-        }
-        if (before) {
             look_for_leaks(&run, before);
         }
         variant->driver->finish(&run);
+        rmdir(run.work);
     }
     if (atomic_load(&bench_interrupted)) {
         bench_problem(&run, "interrupted");

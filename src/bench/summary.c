@@ -214,16 +214,6 @@ static json_t *run_json(const struct bench_run *run)
         run->ovs_version);
 }
 
-static int count_failed(const struct bench_run *run)
-{
-    int failed = 0;
-
-    for (int i = 0; i < run->n_pods; i++) {
-        failed += run->pods[i].failed;
-    }
-    return failed;
-}
-
 int bench_summarise(struct bench_run *run, struct error *err)
 {
     struct stages start = {0}, teardown = {0};
@@ -242,7 +232,7 @@ int bench_summarise(struct bench_run *run, struct error *err)
     collect(&start, &spans, false);
     collect(&teardown, &spans, true);
     summary = json_pack("{s:i, s:i, s:i, s:o, s:o}", "v", 1, "pods", run->n_pods, "failed",
-                        count_failed(run), "start", phase_json(run, &run->start, &start),
+                        run->n_failed, "start", phase_json(run, &run->start, &start),
                         "teardown", phase_json(run, &run->teardown, &teardown));
     about = run_json(run);
     rc = write_json(run->dir, "run.json", about, err);

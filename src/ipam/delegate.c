@@ -17,6 +17,8 @@
 #define CNI_CODE_TRY_AGAIN 11
 #define VERSION_WITH_CHECK IPAM_VERSION(0, 4, 0)
 #define VERSION_WITH_GC    IPAM_VERSION(1, 1, 0)
+/* From it on, an address of a result does not say its family. */
+#define VERSION_WITHOUT_FAMILY IPAM_VERSION(1, 0, 0)
 #define FIRST_VERSION      "0.1.0" /* what a plugin speaks that doesn't say (section 2) */
 
 extern char **environ;
@@ -78,22 +80,49 @@ static const char **make_env(const char *const *base, const char *command)
     return env;
 }
 
+/* A prevResult that an older plugin can read: its version, and before 1.0.0 each address's family.
+ * A new object. */
+static json_t *result_at(const json_t *result, const char *version)
+{
+    json_t *copy = json_deep_copy(result), *ip;
+    size_t i;
+
+    json_object_set_new(copy, "cniVersion", json_string(version));
+    json_array_foreach (json_object_get(copy, "ips"), i, ip) {
+        const char *address = json_string_value(json_object_get(ip, "address"));
+
+        if (address && ipam_version(version) < VERSION_WITHOUT_FAMILY) {
+            json_object_set_new(ip, "version", json_string(strchr(address, ':') ? "6" : "4"));
+        }
+    }
+    return copy;
+}
+
+/* The network configuration as of a version. A new object. */
+static json_t *conf_at(const json_t *conf, const char *version)
+{
+    json_t *copy = json_copy((json_t *)conf), *result = json_object_get(conf, "prevResult");
+
+    json_object_set_new(copy, "cniVersion", json_string(version));
+    if (json_is_object(result)) {
+        json_object_set_new(copy, "prevResult", result_at(result, version));
+    }
+    return copy;
+}
+
 /* One call, no more known about its meaning than that it ended. */
 static int run(const struct ipam_delegate *delegate, const char *path, const char *command,
                const char *version, struct proc_result *ret, struct error *err)
 {
-    autojson json_t *conf = json_copy((json_t *)delegate->conf);
+    autojson json_t *conf = conf_at(delegate->conf, version);
     autofree char *assignment = str_printf("CNI_COMMAND=%s", command);
     autofree const char **env = assignment ? make_env(delegate->env, assignment) : NULL;
-    autofree char *input = NULL;
+    autofree char *input = conf ? json_dumps(conf, JSON_COMPACT) : NULL;
     const char *const argv[] = {path, NULL};
     struct proc_spec spec = {
         .argv = argv, .envp = env, .output_max = ANSWER_MAX, .deadline_ns = delegate->deadline_ns};
     int rc;
 
-    if (conf && json_object_set_new(conf, "cniVersion", json_string(version)) == 0) {
-        input = json_dumps(conf, JSON_COMPACT);
-    }
     if (!input || !env) {
         return error_sys(err, -ENOMEM, "ipam plugin %s", delegate->type);
     }

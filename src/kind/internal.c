@@ -8,26 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-static int make_port(struct kind_env *env, struct attachment *at, struct error *err)
-{
-    char mac[MAC_TEXT_MAX];
-    struct ovs_port_spec spec = {
-        .bridge = at->conf.bridge,
-        .name = at->host_name,
-        .type = "internal",
-        .mac = mac_format(&at->mac, mac),
-        .mtu = (int)at->conf.mtu,
-        .tag = at->conf.vlan,
-        .trunks = at->conf.trunks,
-        .n_trunks = at->conf.n_trunks,
-        .owner = {at->key.network, at->key.container_id, at->key.ifname, env->instance},
-    };
-    struct ovsdb *db;
-    int rc = kind_env_ovs(env, &at->conf, &db, err);
-
-    return rc < 0 ? rc : ovs_ports_add(db, &spec, 1, env->deadline_ns, NULL, err);
-}
-
 static int move_device(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct link_info info;
@@ -60,7 +40,7 @@ static int add(struct kind_env *env, struct attachment *at, struct error *err)
     int rc = pod_name_free(at, err); /* the move would fail only after the port was made */
 
     if (rc == 0) {
-        rc = make_port(env, at, err);
+        rc = port_add(env, at, "internal", err);
     }
     attachment_span(env, at, "cni.ovs", t0, rc);
     if (rc < 0) {

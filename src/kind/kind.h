@@ -214,6 +214,11 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
 /* -EINVAL when the configuration names a datapath and the bridge has another. */
 int port_check_datapath(struct kind_env *env, const struct kind_conf *conf, struct error *err);
 
+/* Adds the attachment's own port to OVS (type "" or "internal", which has the pod's MAC and MTU)
+ * and waits until it works. */
+int port_add(struct kind_env *env, const struct attachment *at, const char *type,
+             struct error *err);
+
 /* Removes the attachment's own port from OVS; one that is gone is fine. */
 int port_delete(struct kind_env *env, const struct attachment *at, struct error *err);
 

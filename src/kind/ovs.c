@@ -34,23 +34,6 @@ static int make_veth(struct kind_env *env, struct attachment *at, struct error *
     return netlink_send(env->host, NULL, err);
 }
 
-static int add_port(struct kind_env *env, struct attachment *at, struct error *err)
-{
-    struct ovs_port_spec spec = {
-        .bridge = at->conf.bridge,
-        .name = at->host_name,
-        .type = "",
-        .tag = at->conf.vlan,
-        .trunks = at->conf.trunks,
-        .n_trunks = at->conf.n_trunks,
-        .owner = {at->key.network, at->key.container_id, at->key.ifname, env->instance},
-    };
-    struct ovsdb *db;
-    int rc = kind_env_ovs(env, &at->conf, &db, err);
-
-    return rc < 0 ? rc : ovs_ports_add(db, &spec, 1, env->deadline_ns, NULL, err);
-}
-
 static int add(struct kind_env *env, struct attachment *at, struct error *err)
 {
     int64_t t0 = clock_ns();
@@ -69,7 +52,7 @@ static int add(struct kind_env *env, struct attachment *at, struct error *err)
         return rc;
     }
     t0 = clock_ns();
-    rc = add_port(env, at, err);
+    rc = port_add(env, at, "", err);
     attachment_span(env, at, "cni.ovs", t0, rc);
     return rc;
 }

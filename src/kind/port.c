@@ -151,6 +151,28 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
     return netlink_send(env->host, NULL, err);
 }
 
+int port_add(struct kind_env *env, const struct attachment *at, const char *type,
+             struct error *err)
+{
+    bool internal = !strcmp(type, "internal");
+    char mac[MAC_TEXT_MAX];
+    struct ovs_port_spec spec = {
+        .bridge = at->conf.bridge,
+        .name = at->host_name,
+        .type = type,
+        .mac = internal ? mac_format(&at->mac, mac) : NULL,
+        .mtu = internal ? (int)at->conf.mtu : 0,
+        .tag = at->conf.vlan,
+        .trunks = at->conf.trunks,
+        .n_trunks = at->conf.n_trunks,
+        .owner = {at->key.network, at->key.container_id, at->key.ifname, env->instance},
+    };
+    struct ovsdb *db;
+    int rc = kind_env_ovs(env, &at->conf, &db, err);
+
+    return rc < 0 ? rc : ovs_ports_add(db, &spec, 1, env->deadline_ns, NULL, err);
+}
+
 int port_delete(struct kind_env *env, const struct attachment *at, struct error *err)
 {
     const char *name = at->host_name;
