@@ -109,6 +109,10 @@ void bench_problem(struct bench_run *run, const char *fmt, ...) PRINTF_LIKE(2, 3
 void bench_cpu_read(const struct bench_run *run, struct bench_cpu *ret);
 struct bench_cpu bench_cpu_minus(struct bench_cpu a, struct bench_cpu b);
 
+/* Waits until the host is quiet, for some seconds at most: the kernel takes namespaces apart long
+ * after they were closed, and a short run would pay for the run before it. */
+void bench_settle(void);
+
 struct bench_sampler;
 int bench_sampler_start(struct bench_run *run, const char *label, struct bench_sampler **ret,
                         struct error *err);

@@ -10,7 +10,9 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
-#define SAMPLE_NS (100 * NSEC_PER_MSEC)
+#define SAMPLE_NS    (100 * NSEC_PER_MSEC)
+#define SETTLE_BUSY  0.15 /* of all CPUs: less is quiet */
+#define SETTLE_MAX_S 5    /* a host with other work never is */
 
 static double timeval_s(struct timeval t)
 {
@@ -55,6 +57,23 @@ struct bench_cpu bench_cpu_minus(struct bench_cpu a, struct bench_cpu b)
 {
     return (struct bench_cpu){a.bench - b.bench, a.plugin - b.plugin, a.vswitchd - b.vswitchd,
                               a.ovsdb - b.ovsdb, a.total - b.total};
+}
+
+void bench_settle(void)
+{
+    int64_t deadline_ns = clock_ns() + SETTLE_MAX_S * NSEC_PER_SEC;
+    double limit = SETTLE_BUSY * (double)SAMPLE_NS / NSEC_PER_SEC *
+                   (double)sysconf(_SC_NPROCESSORS_ONLN);
+    double before = host_busy_s(), now;
+
+    do {
+        clock_sleep_ns(SAMPLE_NS);
+        now = host_busy_s();
+        if (now - before <= limit) {
+            return;
+        }
+        before = now;
+    } while (clock_left_ms(deadline_ns) > 0);
 }
 
 struct bench_sampler {

@@ -97,7 +97,10 @@ static int phase(struct bench_run *run, const char *label, int concurrency,
 {
     struct bench_sampler *sampler = NULL;
     struct bench_cpu before, after;
-    int rc = bench_sampler_start(run, label, &sampler, err);
+    int rc;
+
+    bench_settle();
+    rc = bench_sampler_start(run, label, &sampler, err);
 
     if (rc < 0) {
         return rc;

@@ -20,11 +20,15 @@ const struct ovs_daemon ovs_daemon_server = {
     .options = {"%s/conf.db", "--remote=punix:%s/db.sock"},
 };
 
-/* Without --disable-system it would delete kernel datapaths that another ovs-vswitchd made. */
+/*
+ * Without --disable-system it would delete kernel datapaths that another ovs-vswitchd made. Without
+ * --disable-system-route it would read all devices and addresses anew whenever one of them changes,
+ * which is quadratic in pods; tunnels, if ever, need `ovs-appctl ovs/route/add`.
+ */
 const struct ovs_daemon ovs_daemon_switch = {
     .name = "ovs-vswitchd",
     .path = "/usr/sbin/ovs-vswitchd",
-    .options = {"unix:%s/db.sock", "--disable-system"},
+    .options = {"unix:%s/db.sock", "--disable-system", "--disable-system-route"},
 };
 
 /* ---- finding ---- */
@@ -105,7 +109,7 @@ int ovs_daemon_netns(pid_t pid, int *ret_fd, struct error *err)
 /* ---- starting ---- */
 
 #define ENV_N     5
-#define OPTIONS_N 10
+#define OPTIONS_N 11
 
 /* "NAME=dir" for every directory that Open vSwitch would otherwise take from its installation. */
 static int write_environment(const char *dir, char *env[ENV_N + 1])
@@ -130,7 +134,7 @@ static int write_arguments(const struct ovs_daemon *daemon, const char *dir,
     size_t n = 0;
 
     argv[n++] = strdup(daemon->path);
-    for (size_t i = 0; i < ARRAY_SIZE(daemon->options); i++) {
+    for (size_t i = 0; i < ARRAY_SIZE(daemon->options) && daemon->options[i]; i++) {
         const char *at = strstr(daemon->options[i], "%s");
 
         argv[n++] = at ? str_printf("%.*s%s%s", (int)(at - daemon->options[i]), daemon->options[i],

@@ -108,7 +108,7 @@ int ovs_bridges_make(struct ovsdb *db, const char *dir, const char *const *names
 struct ovs_daemon {
     const char *name;       /* as in /proc/PID/comm */
     const char *path;       /* program */
-    const char *options[2]; /* of its own; %s stands for the directory */
+    const char *options[3]; /* of its own; %s stands for the directory */
 };
 
 extern const struct ovs_daemon ovs_daemon_server, ovs_daemon_switch;
