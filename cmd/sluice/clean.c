@@ -16,9 +16,8 @@ static const char help[] =
 
 int command_clean(int argc, char **argv)
 {
-    static const struct option options[] = {{"instance", required_argument, NULL, 'i'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"instance", required_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'}, {0}};
     struct host_clean_report report = {0};
     const char *dir = NULL;
     struct error err = {0};

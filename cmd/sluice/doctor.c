@@ -20,10 +20,10 @@ static void print_json(const struct host_finding *findings, size_t n)
     for (size_t i = 0; i < n; i++) {
         const struct host_finding *f = &findings[i];
 
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "topic", f->topic,
-                                              "what", f->what, "state", host_state_names[f->state],
-                                              "detail", f->detail, "hint", f->hint, "needed",
-                                              f->needed));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "topic", f->topic, "what",
+                                        f->what, "state", host_state_names[f->state], "detail",
+                                        f->detail, "hint", f->hint, "needed", f->needed));
     }
     json_dumpf(list, stdout, JSON_INDENT(2));
     printf("\n");

@@ -77,8 +77,8 @@ void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 #define NSEC_PER_SEC  1000000000LL
 #define NSEC_PER_MSEC 1000000LL
 
-int64_t clock_ns(void);            /* CLOCK_MONOTONIC, nanoseconds */
-int64_t clock_wall_ns(void);       /* CLOCK_REALTIME, nanoseconds since 1970 */
+int64_t clock_ns(void);                 /* CLOCK_MONOTONIC, nanoseconds */
+int64_t clock_wall_ns(void);            /* CLOCK_REALTIME, nanoseconds since 1970 */
 int clock_left_ms(int64_t deadline_ns); /* milliseconds to a deadline, rounded up, 0 when past */
 void clock_sleep_ns(int64_t duration_ns);
 
@@ -153,8 +153,8 @@ struct proc_spec {
     const char *const *envp; /* NULL: ours */
     const char *input;       /* standard input; NULL: /dev/null */
     size_t input_len;
-    size_t output_max;       /* more than this from the child is -EFBIG */
-    int64_t deadline_ns;     /* on clock_ns(); 0: none. Past it the child is killed, -ETIMEDOUT */
+    size_t output_max;   /* more than this from the child is -EFBIG */
+    int64_t deadline_ns; /* on clock_ns(); 0: none. Past it the child is killed, -ETIMEDOUT */
 };
 
 struct proc_result {
@@ -201,11 +201,11 @@ int ip_parse(const char *text, struct ip_addr *ret);
 /* Writes the address, with its prefix length on demand; returns buf. */
 const char *ip_format(const struct ip_addr *ip, bool with_prefix, char buf[IP_TEXT_MAX]);
 
-unsigned ip_bits(const struct ip_addr *ip);  /* 32 or 128 */
-size_t ip_bytes(const struct ip_addr *ip);   /* 4 or 16 */
+unsigned ip_bits(const struct ip_addr *ip);                       /* 32 or 128 */
+size_t ip_bytes(const struct ip_addr *ip);                        /* 4 or 16 */
 int ip_compare(const struct ip_addr *a, const struct ip_addr *b); /* the addresses, as memcmp */
 bool ip_same(const struct ip_addr *a, const struct ip_addr *b);   /* family and address */
 bool ip_in_subnet(const struct ip_addr *ip, const struct ip_addr *subnet);
-struct ip_addr ip_network(const struct ip_addr *ip);   /* host bits cleared */
-struct ip_addr ip_last(const struct ip_addr *subnet);  /* host bits set */
+struct ip_addr ip_network(const struct ip_addr *ip);         /* host bits cleared */
+struct ip_addr ip_last(const struct ip_addr *subnet);        /* host bits set */
 struct ip_addr ip_plus(const struct ip_addr *ip, int64_t n); /* wraps at the family's end */

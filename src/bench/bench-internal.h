@@ -17,8 +17,8 @@ struct bench_pod {
     char container_id[SPAN_POD_MAX];
     char netns_path[256];
     bool has_netns, started; /* started: an ADD was tried, so that a DEL is due */
-    json_t *result;  /* ADD's answer, for DEL's prevResult; NULL: none */
-    pid_t pause_pid; /* 0: none */
+    json_t *result;          /* ADD's answer, for DEL's prevResult; NULL: none */
+    pid_t pause_pid;         /* 0: none */
     bool failed;
     struct error error;
 };
@@ -38,9 +38,9 @@ struct bench_run {
     const struct bench_options *options;
     const struct bench_variant *variant;
     char uuid[37];
-    char id[9];       /* start of the uuid: part of every container ID */
-    char dir[512];    /* result folder of this run */
-    char work[512];   /* <instance>/bench/<id>: namespaces */
+    char id[9];     /* start of the uuid: part of every container ID */
+    char dir[512];  /* result folder of this run */
+    char work[512]; /* <instance>/bench/<id>: namespaces */
     char spans_path[544];
     int spans_fd;
     struct bench_pod *pods;
@@ -50,8 +50,8 @@ struct bench_run {
     char ovs_version[32];          /* "" when no private OVS is used */
     atomic_int done;
     _Atomic(int64_t) plugin_cpu_ns; /* of children that have ended */
-    json_t **confs; /* one a tenant: a configuration list */
-    json_t *problems; /* array of texts; a run without any is a result */
+    json_t **confs;                 /* one a tenant: a configuration list */
+    json_t *problems;               /* array of texts; a run without any is a result */
     void *driver_state;
 };
 
@@ -63,7 +63,8 @@ struct bench_driver {
     int (*prepare)(struct bench_run *run, struct error *err);
     void (*finish)(struct bench_run *run); /* after prepare, whatever happened since */
     int (*add)(struct bench_pod *pod, struct error *err); /* spans are its own business */
-    int (*del)(struct bench_pod *pod, struct error *err); /* what add has made may be partly there */
+    int (*del)(struct bench_pod *pod,
+               struct error *err); /* what add has made may be partly there */
     int (*leaks)(struct bench_run *run, struct error *err); /* notes problems; may be NULL */
     bool serial_start; /* one thread does it best: a lower bound, not a way pods arrive */
     bool needs_ovs;

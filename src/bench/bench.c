@@ -98,9 +98,9 @@ static json_t *set_json(const struct bench_options *options)
     for (size_t i = 0; i < options->n_variants; i++) {
         const struct bench_variant *variant = &options->variants[i];
 
-        json_array_append_new(variants, json_pack("{s:s, s:s, s:s}", "name", variant->name,
-                                                  "driver", variant->driver->name, "network",
-                                                  variant->what));
+        json_array_append_new(variants,
+                              json_pack("{s:s, s:s, s:s}", "name", variant->name, "driver",
+                                        variant->driver->name, "network", variant->what));
     }
     return json_pack("{s:i, s:s, s:s, s:i, s:o, s:[]}", "v", 1, "sluice_version", SLUICE_VERSION,
                      "created", created, "repeat", options->repeat, "variants", variants, "runs");
@@ -125,7 +125,8 @@ static bool needs_ovs(const struct bench_options *options)
     return false;
 }
 
-/* Starts the instance's OVS, or adds the bridge to the one that runs; *ret_started: to be stopped. */
+/* Starts the instance's OVS, or adds the bridge to the one that runs; *ret_started: to be stopped.
+ */
 static int ovs_ready(const struct bench_options *options, bool *ret_started, struct error *err)
 {
     struct ovs_private_options ovs = {
@@ -190,8 +191,8 @@ static int run_all(const struct bench_options *options, json_t *set, bool *ret_v
             snprintf(folder, sizeof(folder), "runs/%04d", ++n);
             snprintf(dir, sizeof(dir), "%s/%s", options->out, folder);
             if (!options->json) {
-                printf("%s, run %d of %d: %d pods, %s%s\n", variant->name, repeat,
-                       options->repeat, options->pods,
+                printf("%s, run %d of %d: %d pods, %s%s\n", variant->name, repeat, options->repeat,
+                       options->pods,
                        variant->driver->serial_start ? "one thread" : options->arrival.text,
                        options->netns_ready ? ", namespaces ready" : "");
                 fflush(stdout);

@@ -37,7 +37,7 @@ struct bench_options {
     bool netns_ready; /* namespaces are made before the clock starts, removed after it stopped */
     enum bench_sandbox sandbox;
     struct bench_arrival arrival;
-    const char *out;         /* result folder; must not hold a result yet */
+    const char *out; /* result folder; must not hold a result yet */
     const char *instance;
     const char *bridge;      /* OVS bridge for our kinds */
     const char *ovs_socket;  /* NULL: the instance's own OVS, started if need be */

@@ -23,8 +23,8 @@ json_t *bench_conf_for_kind(const struct bench_options *options, const char *kin
     plugin = json_pack("{s:s, s:s, s:s, s:i, s:s, s:{s:s, s:[[{s:s, s:s}]], s:[{s:s}]}}", "type",
                        kind, "bridge", options->bridge, "tenant", tenant_name, "vlan",
                        FIRST_VLAN + tenant % (4094 - FIRST_VLAN), "sluiceDir", options->instance,
-                       "ipam", "type", "host-local", "ranges", "subnet", subnet, "gateway",
-                       gateway, "routes", "dst", "0.0.0.0/0");
+                       "ipam", "type", "host-local", "ranges", "subnet", subnet, "gateway", gateway,
+                       "routes", "dst", "0.0.0.0/0");
     if (plugin && options->ovs_socket) {
         json_object_set_new(plugin, "socket_file", json_string(options->ovs_socket));
     }
@@ -75,8 +75,7 @@ int bench_conf_from_file(const char *path, json_t **ret, struct error *err)
     if (json_array_size(json_object_get(list, "plugins")) == 0) {
         return error_set(err, -EINVAL, "%s: plugins: [] is not allowed; must name a plugin", path);
     }
-    json_array_foreach(json_object_get(list, "plugins"), i, plugin)
-    {
+    json_array_foreach (json_object_get(list, "plugins"), i, plugin) {
         struct json_path plugins = {.key = "plugins"}, at = {.parent = &plugins, .index = i};
         const char *type;
 

@@ -58,8 +58,15 @@ static int exec_plugin(struct bench_pod *pod, const char *command, const json_t 
         ours ? strdup(options->plugin) : str_printf("%s/%s", options->cni_bin_dir, type);
     char env[6][600];
     const char *const argv[] = {path, NULL};
-    const char *const envp[] = {env[0], env[1], env[2], env[3], env[4], env[5],
-                                "CNI_IFNAME=eth0", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+    const char *const envp[] = {env[0],
+                                env[1],
+                                env[2],
+                                env[3],
+                                env[4],
+                                env[5],
+                                "CNI_IFNAME=eth0",
+                                "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+                                NULL};
     struct proc_spec spec = {.argv = argv,
                              .envp = envp,
                              .input = input,
@@ -106,8 +113,7 @@ static int list_add(struct bench_pod *pod, struct error *err)
     size_t i;
     int rc = 0;
 
-    json_array_foreach(plugins, i, plugin)
-    {
+    json_array_foreach (plugins, i, plugin) {
         json_t *result = NULL;
 
         rc = exec_plugin(pod, "ADD", list, plugin, &result, err);
@@ -140,8 +146,7 @@ static int check_leases(struct bench_run *run, const json_t *list, int tenant, s
     json_t *plugin;
     size_t i;
 
-    json_array_foreach(json_object_get(list, "plugins"), i, plugin)
-    {
+    json_array_foreach (json_object_get(list, "plugins"), i, plugin) {
         json_t *ipam = json_object_get(plugin, "ipam");
         const char *type = json_string_value(json_object_get(ipam, "type"));
         struct ipam_config *config;
@@ -190,8 +195,8 @@ static int check_ports(struct bench_run *run, struct error *err)
                              .socket_file = run->options->ovs_socket};
     struct ovs_ports found = {0};
     struct kind_env env;
-    int rc = kind_env_open(&env, run->options->instance, clock_ns() + DEADLINE_S * NSEC_PER_SEC,
-                           err);
+    int rc =
+        kind_env_open(&env, run->options->instance, clock_ns() + DEADLINE_S * NSEC_PER_SEC, err);
     int left = 0;
 
     if (rc < 0) {

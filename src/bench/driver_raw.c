@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Driver `raw`: a pod's device, address and route by rtnetlink from one thread, and nothing else: no
- * process, no IPAM, no OVS. The lower bound that plugins are measured against.
+ * Driver `raw`: a pod's device, address and route by rtnetlink from one thread, and nothing else:
+ * no process, no IPAM, no OVS. The lower bound that plugins are measured against.
  */
 #include "bench/bench-internal.h"
 #include "netlink/netlink.h"
@@ -106,8 +106,7 @@ static int make_device(struct bench_pod *pod, struct netlink *nl, unsigned *ret_
 static int add(struct bench_pod *pod, struct error *err)
 {
     struct link_change quiet = {.no_ipv6_autoconf = true}, up = {.up = true};
-    struct route_spec route = {
-        .mtu = -1, .advmss = -1, .priority = -1, .table = -1, .scope = -1};
+    struct route_spec route = {.mtu = -1, .advmss = -1, .priority = -1, .table = -1, .scope = -1};
     autonetlink struct netlink *nl = NULL;
     autoclose int fd = -1;
     struct ip_addr base, ip;

@@ -62,8 +62,8 @@ struct bench_cpu bench_cpu_minus(struct bench_cpu a, struct bench_cpu b)
 void bench_settle(void)
 {
     int64_t deadline_ns = clock_ns() + SETTLE_MAX_S * NSEC_PER_SEC;
-    double limit = SETTLE_BUSY * (double)SAMPLE_NS / NSEC_PER_SEC *
-                   (double)sysconf(_SC_NPROCESSORS_ONLN);
+    double limit =
+        SETTLE_BUSY * (double)SAMPLE_NS / NSEC_PER_SEC * (double)sysconf(_SC_NPROCESSORS_ONLN);
     double before = host_busy_s(), now;
 
     do {

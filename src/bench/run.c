@@ -47,8 +47,8 @@ static int make_pods(struct bench_run *run, int n, const char *letter, struct er
         pod->index = i;
         pod->tenant = i % run->options->tenants;
         snprintf(pod->container_id, sizeof(pod->container_id), "b%s-%s%04d", run->id, letter, i);
-        if (snprintf(pod->netns_path, sizeof(pod->netns_path), "%s/%s%04d", run->work, letter,
-                     i) >= (int)sizeof(pod->netns_path)) {
+        if (snprintf(pod->netns_path, sizeof(pod->netns_path), "%s/%s%04d", run->work, letter, i) >=
+            (int)sizeof(pod->netns_path)) {
             return error_set(err, -ENAMETOOLONG, "instance: the path %s is too long", run->work);
         }
     }
@@ -161,9 +161,9 @@ static int warm_up(struct bench_run *run, struct error *err)
     run->spans_fd = spans_fd;
     memcpy(run->spans_path, spans_path, sizeof(spans_path));
     if (rc == 0 && json_array_size(run->problems)) {
-        rc = error_set(err, -EREMOTEIO, "warm-up of %s: %s", run->variant->name,
-                       json_string_value(json_array_get(run->problems,
-                                                        json_array_size(run->problems) - 1)));
+        rc = error_set(
+            err, -EREMOTEIO, "warm-up of %s: %s", run->variant->name,
+            json_string_value(json_array_get(run->problems, json_array_size(run->problems) - 1)));
     }
     return rc;
 }

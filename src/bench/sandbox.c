@@ -15,9 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CGROUP_ROOT    "/sys/fs/cgroup"
-#define READY_WAIT_MS  60000
-#define REMOVE_TRIES   200
+#define CGROUP_ROOT   "/sys/fs/cgroup"
+#define READY_WAIT_MS 60000
+#define REMOVE_TRIES  200
 
 /* Hierarchies that a container gets a group in; "" is v2's only one. */
 static const char *const hierarchies_v1[] = {"cpu", "memory", "pids", NULL};
@@ -63,17 +63,16 @@ static int write_file(const char *path, const char *text)
 /* The process joins its groups; a limit that a hierarchy does not have is none. */
 static int set_limits(struct bench_pod *pod, struct error *err)
 {
-    static const char *const limits[][2] = {{"pids.max", "64"},
-                                            {"memory.limit_in_bytes", "134217728"},
-                                            {"memory.max", "134217728"}};
+    static const char *const limits[][2] = {
+        {"pids.max", "64"}, {"memory.limit_in_bytes", "134217728"}, {"memory.max", "134217728"}};
     char path[512], pid[16];
     int rc;
 
     snprintf(pid, sizeof(pid), "%d", (int)pod->pause_pid);
     for (const char *const *h = hierarchies(); *h; h++) {
         for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
-            if (group_path(pod, *h, limits[i][0], path, sizeof(path)) &&
-                access(path, W_OK) == 0 && (rc = write_file(path, limits[i][1])) < 0) {
+            if (group_path(pod, *h, limits[i][0], path, sizeof(path)) && access(path, W_OK) == 0 &&
+                (rc = write_file(path, limits[i][1])) < 0) {
                 return error_sys(err, rc, "write %s", path);
             }
         }

@@ -89,8 +89,7 @@ static void collect(struct stages *stages, const struct span_list *spans, bool t
 }
 
 /* A phase lasts from its first request to the end of its last pod that made it. */
-static void bound_phase(struct bench_phase *phase, const struct span_list *spans,
-                        const char *stage)
+static void bound_phase(struct bench_phase *phase, const struct span_list *spans, const char *stage)
 {
     bool any = false;
 
@@ -175,8 +174,7 @@ static void print_problems(const struct bench_run *run)
     json_t *text;
     size_t i;
 
-    json_array_foreach(run->problems, i, text)
-    {
+    json_array_foreach (run->problems, i, text) {
         printf("  NOT A RESULT: %s\n", json_string_value(text));
     }
 }
@@ -210,8 +208,7 @@ static json_t *run_json(const struct bench_run *run)
         bench_sandbox_names[options->sandbox], "netns_ready", options->netns_ready, "warmup",
         options->warmup, "host", "cpus", (int)sysconf(_SC_NPROCESSORS_ONLN), "memory_bytes",
         (json_int_t)memory.totalram * (json_int_t)memory.mem_unit, "kernel", host.release,
-        "versions", "sluice", SLUICE_VERSION, "ovs",
-        run->ovs_version);
+        "versions", "sluice", SLUICE_VERSION, "ovs", run->ovs_version);
 }
 
 int bench_summarise(struct bench_run *run, struct error *err)
@@ -232,8 +229,8 @@ int bench_summarise(struct bench_run *run, struct error *err)
     collect(&start, &spans, false);
     collect(&teardown, &spans, true);
     summary = json_pack("{s:i, s:i, s:i, s:o, s:o}", "v", 1, "pods", run->n_pods, "failed",
-                        run->n_failed, "start", phase_json(run, &run->start, &start),
-                        "teardown", phase_json(run, &run->teardown, &teardown));
+                        run->n_failed, "start", phase_json(run, &run->start, &start), "teardown",
+                        phase_json(run, &run->teardown, &teardown));
     about = run_json(run);
     rc = write_json(run->dir, "run.json", about, err);
     if (rc == 0) {

@@ -18,12 +18,12 @@ enum cni_code {
     CNI_INVALID_CONFIGURATION = 7,
     CNI_TRY_AGAIN_LATER = 11,
     CNI_NOT_AVAILABLE = 50,
-    CNI_FAILED = 100,         /* the kernel or OVS refused */
-    CNI_EXISTS = 101,         /* the attachment, a device or a port is there already */
-    CNI_NO_ADDRESS = 102,     /* the range is used up, or the requested address is taken */
-    CNI_NOT_PERMITTED = 103,  /* not root */
-    CNI_NOT_FOUND = 104,      /* the bridge, the parent or a program is missing */
-    CNI_CHANGED = 105,        /* CHECK: not as ADD made it */
+    CNI_FAILED = 100,        /* the kernel or OVS refused */
+    CNI_EXISTS = 101,        /* the attachment, a device or a port is there already */
+    CNI_NO_ADDRESS = 102,    /* the range is used up, or the requested address is taken */
+    CNI_NOT_PERMITTED = 103, /* not root */
+    CNI_NOT_FOUND = 104,     /* the bridge, the parent or a program is missing */
+    CNI_CHANGED = 105,       /* CHECK: not as ADD made it */
 };
 
 /* The code of an error: its own if it has one, else by its errno. */
@@ -51,7 +51,7 @@ int cni_version_parse(const char *text, enum cni_version *ret, struct error *err
 
 struct cni_request {
     const char *command, *container_id, *netns, *ifname, *args, *path; /* "" when not set */
-    const char *input; /* standard input */
+    const char *input;                                                 /* standard input */
     size_t input_len;
 };
 
@@ -76,7 +76,7 @@ struct cni_conf {
     json_t *json; /* owns every string below and in attachment.conf */
     enum cni_version version;
     const char *name;
-    const char *instance; /* sluiceDir, SLUICE_INSTANCE or the default */
+    const char *instance;      /* sluiceDir, SLUICE_INSTANCE or the default */
     json_t *prev_result;       /* borrowed; NULL: none */
     json_t *valid_attachments; /* borrowed; GC's list */
     json_t *dns;               /* borrowed */

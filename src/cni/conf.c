@@ -68,8 +68,7 @@ static int read_trunk(struct kind_conf *conf, const json_t *json, struct error *
     if (!conf->trunks) {
         return error_sys(err, -ENOMEM, "trunk");
     }
-    json_array_foreach(trunk, i, item)
-    {
+    json_array_foreach (trunk, i, item) {
         struct json_path at = {.parent = &list, .index = i};
         int64_t id = -1, min = -1, max = -1;
 
@@ -109,8 +108,7 @@ static int read_mode(struct attachment *at, const json_t *json, struct error *er
                           &at->conf.mode, err);
 }
 
-static int parse_mac(struct kind_conf *conf, const char *where, const char *text,
-                     struct error *err)
+static int parse_mac(struct kind_conf *conf, const char *where, const char *text, struct error *err)
 {
     if (mac_parse(text, &conf->mac) < 0) {
         return error_set(err, -EINVAL,
@@ -143,8 +141,8 @@ static const struct json_path runtime_path = {.key = "runtimeConfig"}, args_path
                               args_cni_path = {.parent = &args_path, .key = "cni"};
 
 /* By order of strength: the capability, args.cni, CNI_ARGS, the configuration. */
-static int read_mac(struct cni_conf *conf, const struct cni_request *request,
-                    const json_t *runtime, const json_t *args, struct error *err)
+static int read_mac(struct cni_conf *conf, const struct cni_request *request, const json_t *runtime,
+                    const json_t *args, struct error *err)
 {
     const char *texts[4] = {NULL, NULL, NULL, NULL};
     static const char *const where[4] = {"runtimeConfig.mac", "args.cni.mac", "CNI_ARGS MAC",
@@ -173,8 +171,8 @@ static int add_requested(struct attachment *at, const char *where, const char *t
     struct ip_addr ip;
 
     if (ip_parse(text, &ip) < 0) {
-        return error_set(err, -EINVAL, "%s: \"%.64s\" is not allowed; must be an IP address",
-                         where, text);
+        return error_set(err, -EINVAL, "%s: \"%.64s\" is not allowed; must be an IP address", where,
+                         text);
     }
     if (at->n_requested == ARRAY_SIZE(at->requested)) {
         return error_set(err, -EINVAL, "%s: more than %d addresses", where, IPAM_IPS_MAX);
@@ -195,8 +193,7 @@ static int add_requested_list(struct attachment *at, const char *where, const js
     size_t i;
     int rc = json_read_array(object, path, "ips", &ips, err);
 
-    json_array_foreach(ips, i, item)
-    {
+    json_array_foreach (ips, i, item) {
         if (rc == 0) {
             rc = json_is_string(item)
                      ? add_requested(at, where, json_string_value(item), err)
@@ -357,7 +354,8 @@ static int read_all(const struct cni_request *request, struct cni_conf *conf, st
     }
     conf->instance = instance_dir(dir);
     if (conf->instance[0] != '/') {
-        return error_set(err, -EINVAL, "sluiceDir: \"%.128s\" is not allowed; must be an absolute path",
+        return error_set(err, -EINVAL,
+                         "sluiceDir: \"%.128s\" is not allowed; must be an absolute path",
                          conf->instance);
     }
     return 0;

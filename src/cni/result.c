@@ -113,8 +113,8 @@ static void add_lists(json_t *json, const struct cni_conf *conf)
     json_t *routes = list_from(conf->prev_result, "routes");
 
     if (at->has_host_end) {
-        json_array_append_new(interfaces, interface_json(at->host_name, &at->host_mac, at->mtu,
-                                                         NULL, conf->version));
+        json_array_append_new(
+            interfaces, interface_json(at->host_name, &at->host_mac, at->mtu, NULL, conf->version));
     }
     json_array_append_new(interfaces, interface_json(at->key.ifname, &at->mac, at->mtu,
                                                      at->netns_path, conf->version));
@@ -160,8 +160,7 @@ static json_int_t own_interface(const struct cni_conf *conf)
     json_t *interfaces = json_object_get(conf->prev_result, "interfaces"), *item;
     size_t i;
 
-    json_array_foreach(interfaces, i, item)
-    {
+    json_array_foreach (interfaces, i, item) {
         const char *name = json_string_value(json_object_get(item, "name"));
         const char *sandbox = json_string_value(json_object_get(item, "sandbox"));
 
@@ -179,8 +178,7 @@ static json_t *own_part(const struct cni_conf *conf, json_int_t own)
     json_t *kept = json_array(), *item;
     size_t i;
 
-    json_array_foreach(ips, i, item)
-    {
+    json_array_foreach (ips, i, item) {
         json_t *interface = json_object_get(item, "interface");
 
         if (!json_is_integer(interface) || own < 0 || json_integer_value(interface) == own) {

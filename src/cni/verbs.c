@@ -12,9 +12,9 @@
 /* Older verbs work at any version; these came with one. */
 static int check_verb_version(const struct cni_conf *conf, const char *command, struct error *err)
 {
-    enum cni_version since = !strcmp(command, "CHECK")                                ? CNI_0_4_0
+    enum cni_version since = !strcmp(command, "CHECK")                              ? CNI_0_4_0
                              : !strcmp(command, "GC") || !strcmp(command, "STATUS") ? CNI_1_1_0
-                                                                                      : CNI_0_1_0;
+                                                                                    : CNI_0_1_0;
 
     if (conf->version < since) {
         return error_code(err, CNI_INCOMPATIBLE_VERSION, -EPROTONOSUPPORT,
@@ -50,8 +50,7 @@ static int verb_del(struct kind_env *env, struct cni_conf *conf, json_t **ret, s
     return attachment_del(env, &conf->attachment, err);
 }
 
-static int verb_check(struct kind_env *env, struct cni_conf *conf, json_t **ret,
-                      struct error *err)
+static int verb_check(struct kind_env *env, struct cni_conf *conf, json_t **ret, struct error *err)
 {
     struct attachment_expected expected;
     int rc = cni_expected(conf, &expected, err);
@@ -70,8 +69,7 @@ static bool is_listed(const struct ipam_owner *owner, void *cookie)
     json_t *item;
     size_t i;
 
-    json_array_foreach(list, i, item)
-    {
+    json_array_foreach (list, i, item) {
         const char *id = json_string_value(json_object_get(item, "containerID"));
         const char *ifname = json_string_value(json_object_get(item, "ifname"));
 
@@ -94,8 +92,7 @@ static int verb_gc(struct kind_env *env, struct cni_conf *conf, json_t **ret, st
     if (!conf->valid_attachments) {
         return json_bad(err, NULL, key, NULL, "a list of {\"containerID\", \"ifname\"}");
     }
-    json_array_foreach(conf->valid_attachments, i, item)
-    {
+    json_array_foreach (conf->valid_attachments, i, item) {
         struct json_path at = {.parent = &list, .index = i};
         const char *text;
 
@@ -110,8 +107,7 @@ static int verb_gc(struct kind_env *env, struct cni_conf *conf, json_t **ret, st
     return attachment_gc(env, &conf->attachment, is_listed, conf->valid_attachments, err);
 }
 
-static int verb_status(struct kind_env *env, struct cni_conf *conf, json_t **ret,
-                       struct error *err)
+static int verb_status(struct kind_env *env, struct cni_conf *conf, json_t **ret, struct error *err)
 {
     struct attachment *at = &conf->attachment;
     char datapath[16];
@@ -153,8 +149,7 @@ static json_t *version_json(enum cni_version asked)
                      names);
 }
 
-static int run_verb(const struct verb *verb, struct cni_conf *conf, json_t **ret,
-                    struct error *err)
+static int run_verb(const struct verb *verb, struct cni_conf *conf, json_t **ret, struct error *err)
 {
     struct kind_env env;
     int rc = check_verb_version(conf, verb->name, err);
@@ -208,7 +203,8 @@ static int answer(const struct cni_request *request, struct cni_conf *conf, json
 
 int cni_run(const struct cni_request *request, char **ret_output)
 {
-    struct cni_conf conf = {.version = CNI_1_1_0, .attachment.netns_fd = -1, .attachment.record_fd = -1};
+    struct cni_conf conf = {
+        .version = CNI_1_1_0, .attachment.netns_fd = -1, .attachment.record_fd = -1};
     autojson json_t *json = NULL;
     struct error err = {0};
     int rc = answer(request, &conf, &json, &err);

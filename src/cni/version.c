@@ -34,13 +34,20 @@ unsigned cni_error_code(const struct error *err)
         int errnum;
         unsigned code;
     } codes[] = {
-        {-EINVAL, CNI_INVALID_CONFIGURATION}, {-EBADMSG, CNI_DECODING_FAILURE},
-        {-EEXIST, CNI_EXISTS},                {-ENOSPC, CNI_NO_ADDRESS},
-        {-EADDRINUSE, CNI_NO_ADDRESS},        {-EPERM, CNI_NOT_PERMITTED},
-        {-EACCES, CNI_NOT_PERMITTED},         {-ENODEV, CNI_NOT_FOUND},
-        {-ENOENT, CNI_NOT_FOUND},             {-ESTALE, CNI_CHANGED},
-        {-ETIMEDOUT, CNI_TRY_AGAIN_LATER},    {-ECONNREFUSED, CNI_TRY_AGAIN_LATER},
-        {-ECONNRESET, CNI_TRY_AGAIN_LATER},   {-EAGAIN, CNI_TRY_AGAIN_LATER},
+        {-EINVAL, CNI_INVALID_CONFIGURATION},
+        {-EBADMSG, CNI_DECODING_FAILURE},
+        {-EEXIST, CNI_EXISTS},
+        {-ENOSPC, CNI_NO_ADDRESS},
+        {-EADDRINUSE, CNI_NO_ADDRESS},
+        {-EPERM, CNI_NOT_PERMITTED},
+        {-EACCES, CNI_NOT_PERMITTED},
+        {-ENODEV, CNI_NOT_FOUND},
+        {-ENOENT, CNI_NOT_FOUND},
+        {-ESTALE, CNI_CHANGED},
+        {-ETIMEDOUT, CNI_TRY_AGAIN_LATER},
+        {-ECONNREFUSED, CNI_TRY_AGAIN_LATER},
+        {-ECONNRESET, CNI_TRY_AGAIN_LATER},
+        {-EAGAIN, CNI_TRY_AGAIN_LATER},
         {-EPIPE, CNI_TRY_AGAIN_LATER},
     };
 

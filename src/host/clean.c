@@ -37,8 +37,7 @@ static void note(struct clean *clean, int rc, const struct error *err)
 }
 
 /* Calls visit for each name in a directory; a directory that is not there has none. */
-static void for_names(const char *path, void (*visit)(const char *name, void *cookie),
-                      void *cookie)
+static void for_names(const char *path, void (*visit)(const char *name, void *cookie), void *cookie)
 {
     DIR *dir = opendir(path);
     struct dirent *entry;
@@ -201,9 +200,9 @@ static void clean_namespace(const char *name, void *cookie)
 
 static void clean_bench_run(const char *name, void *cookie)
 {
-    static const char *const roots[] = {
-        "/sys/fs/cgroup/sluice", "/sys/fs/cgroup/cpu/sluice", "/sys/fs/cgroup/memory/sluice",
-        "/sys/fs/cgroup/pids/sluice"};
+    static const char *const roots[] = {"/sys/fs/cgroup/sluice", "/sys/fs/cgroup/cpu/sluice",
+                                        "/sys/fs/cgroup/memory/sluice",
+                                        "/sys/fs/cgroup/pids/sluice"};
     struct bench_left left = {.clean = cookie, .run = name};
     autofree char *path = str_printf("%s/bench/%s", left.clean->instance, name);
     struct stat st;

@@ -165,8 +165,7 @@ static void examine_links(struct exam *exam, struct netlink *nl)
     }
     rc = tap_open(-1, "sltap", 0, false, &tap, &err);
     found(exam, "links", "tap", rc == 0 ? HOST_OK : HOST_MISSING,
-          "modprobe tun; OVS's userspace datapath needs it", "%s",
-          rc == 0 ? "works" : err.text);
+          "modprobe tun; OVS's userspace datapath needs it", "%s", rc == 0 ? "works" : err.text);
 }
 
 static void examine_tc(struct exam *exam, struct netlink *nl)
@@ -270,10 +269,11 @@ static void examine_ovs(struct exam *exam)
     struct ovs_private_status status = {0};
 
     ovs_private_status(exam->instance, &status, NULL);
-    found(exam, "ovs", "running",
-          status.running || system_ovs ? HOST_OK : HOST_LIMITED,
+    found(exam, "ovs", "running", status.running || system_ovs ? HOST_OK : HOST_LIMITED,
           "sluice ovs up; bench starts one by itself", "%s",
-          status.running ? exam->instance : system_ovs ? OVS_SYSTEM_SOCKET : "none");
+          status.running ? exam->instance
+          : system_ovs   ? OVS_SYSTEM_SOCKET
+                         : "none");
 }
 
 /* ---- virtual machines and memory ---- */
@@ -285,7 +285,9 @@ static void examine_kvm(struct exam *exam)
 
     found(exam, "vm", "KVM", version == KVM_API_VERSION ? HOST_OK : HOST_LIMITED,
           "hardware virtualisation; QEMU emulates without it, many times slower", "%s",
-          fd < 0 ? strerror(errno) : version == KVM_API_VERSION ? "/dev/kvm opens" : "bad version");
+          fd < 0                       ? strerror(errno)
+          : version == KVM_API_VERSION ? "/dev/kvm opens"
+                                       : "bad version");
 }
 
 static void examine_hugepages(struct exam *exam)
@@ -299,7 +301,10 @@ static void examine_hugepages(struct exam *exam)
         sscanf(line, "HugePages_Free: %llu", &free_pages);
         sscanf(line, "Hugepagesize: %llu", &kib);
     }
-    found(exam, "vm", "hugepages", total ? HOST_OK : kib ? HOST_LIMITED : HOST_MISSING,
+    found(exam, "vm", "hugepages",
+          total ? HOST_OK
+          : kib ? HOST_LIMITED
+                : HOST_MISSING,
           "sysctl vm.nr_hugepages=N; only OVS-DPDK needs them", "%llu of %llu KiB, %llu free",
           total, kib, free_pages);
 }
@@ -315,9 +320,14 @@ static void examine_tracepoint(struct exam *exam)
     bool there = access(places[0], F_OK) == 0 || access(places[1], F_OK) == 0;
 
     found(exam, "bpf", "lock tracepoints",
-          there ? HOST_OK : mounted ? HOST_MISSING : HOST_LIMITED,
+          there     ? HOST_OK
+          : mounted ? HOST_MISSING
+                    : HOST_LIMITED,
           mounted ? "Linux 5.19 or newer" : "mount -t tracefs none /sys/kernel/tracing, then again",
-          "%s", there ? "lock:contention_begin" : mounted ? "none" : "tracefs is not mounted");
+          "%s",
+          there     ? "lock:contention_begin"
+          : mounted ? "none"
+                    : "tracefs is not mounted");
 }
 
 static int compare_findings(const void *a, const void *b)

@@ -19,7 +19,7 @@
 #define VERSION_WITH_GC    IPAM_VERSION(1, 1, 0)
 /* From it on, an address of a result does not say its family. */
 #define VERSION_WITHOUT_FAMILY IPAM_VERSION(1, 0, 0)
-#define FIRST_VERSION      "0.1.0" /* what a plugin speaks that doesn't say (section 2) */
+#define FIRST_VERSION          "0.1.0" /* what a plugin speaks that doesn't say (section 2) */
 
 extern char **environ;
 

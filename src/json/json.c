@@ -41,8 +41,8 @@ static size_t write_path(const struct json_path *path, const char *key, char *bu
     return used < size ? used : size - 1;
 }
 
-int json_bad(struct error *err, const struct json_path *path, const char *key,
-             const json_t *value, const char *allowed)
+int json_bad(struct error *err, const struct json_path *path, const char *key, const json_t *value,
+             const char *allowed)
 {
     char where[256] = "";
     autofree char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
@@ -94,8 +94,8 @@ int json_need_string(const json_t *object, const struct json_path *path, const c
     return 0;
 }
 
-int json_read_int(const json_t *object, const struct json_path *path, const char *key,
-                  int64_t min, int64_t max, int64_t *ret, struct error *err)
+int json_read_int(const json_t *object, const struct json_path *path, const char *key, int64_t min,
+                  int64_t max, int64_t *ret, struct error *err)
 {
     const json_t *value = value_of(object, key);
 

@@ -25,14 +25,14 @@ struct json_path {
 int json_parse(const char *text, size_t len, json_t **ret, struct error *err);
 
 /* -EINVAL with "KEY: VALUE is not ALLOWED"; path may be NULL for the top. */
-int json_bad(struct error *err, const struct json_path *path, const char *key,
-             const json_t *value, const char *allowed);
+int json_bad(struct error *err, const struct json_path *path, const char *key, const json_t *value,
+             const char *allowed);
 
 /* Readers of object[key]. All return 0 or -EINVAL. Strings are borrowed from the object. */
 int json_read_string(const json_t *object, const struct json_path *path, const char *key,
                      const char **ret, struct error *err);
-int json_read_int(const json_t *object, const struct json_path *path, const char *key,
-                  int64_t min, int64_t max, int64_t *ret, struct error *err);
+int json_read_int(const json_t *object, const struct json_path *path, const char *key, int64_t min,
+                  int64_t max, int64_t *ret, struct error *err);
 int json_read_bool(const json_t *object, const struct json_path *path, const char *key, bool *ret,
                    struct error *err);
 int json_read_object(const json_t *object, const struct json_path *path, const char *key,

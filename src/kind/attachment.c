@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One CNI ADD, DEL or CHECK, whatever the kind: claim, addresses, device, set-up, record; and all of
- * it undone by the same code that DEL runs.
+ * One CNI ADD, DEL or CHECK, whatever the kind: claim, addresses, device, set-up, record; and all
+ * of it undone by the same code that DEL runs.
  */
 #include "kind/kind.h"
 
@@ -56,8 +56,8 @@ void attachment_prepare(struct attachment *at, const char *instance)
     if (at->kind->has_port && !at->conf.port) {
         /* A tenant's port belongs to the bridge, the tenant and the VLAN, not to a network. */
         char vlan[16];
-        uint64_t hash = hash64_str(hash64_str(HASH64_START, instance),
-                                   at->conf.bridge ? at->conf.bridge : "");
+        uint64_t hash =
+            hash64_str(hash64_str(HASH64_START, instance), at->conf.bridge ? at->conf.bridge : "");
 
         snprintf(vlan, sizeof(vlan), "%d", at->conf.vlan);
         hash64_text(hash64_str(hash64_str(hash, at->conf.tenant), vlan), text);
@@ -128,8 +128,7 @@ static struct ip_addr gateway_of(const struct ipam_result *result, const struct 
         return route->gw;
     }
     for (size_t i = 0; i < result->n_ips; i++) {
-        if (result->ips[i].address.family == route->dst.family &&
-            result->ips[i].gateway.family) {
+        if (result->ips[i].address.family == route->dst.family && result->ips[i].gateway.family) {
             return result->ips[i].gateway;
         }
     }
@@ -155,7 +154,7 @@ static int set_up_pod(struct kind_env *env, struct attachment *at, struct error 
     }
     for (size_t i = 0; i < at->result.n_routes; i++) {
         const struct ipam_route *from = &at->result.routes[i];
-        struct route_spec route = {at->ifindex, from->dst,      gateway_of(&at->result, from),
+        struct route_spec route = {at->ifindex, from->dst,    gateway_of(&at->result, from),
                                    from->mtu,   from->advmss, from->priority,
                                    from->table, from->scope};
 
@@ -169,7 +168,8 @@ static int set_up_pod(struct kind_env *env, struct attachment *at, struct error 
     return rc;
 }
 
-/* What DEL does and what a failed ADD is undone with: goes on after a failure, returns the first. */
+/* What DEL does and what a failed ADD is undone with: goes on after a failure, returns the first.
+ */
 static int take_apart(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct error later;

@@ -45,9 +45,8 @@ int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsd
     int rc;
 
     if (!env->ovs) {
-        rc = ovsdb_connect(
-            ovs_socket_path(conf->socket_file, env->instance, path, sizeof(path)),
-            env->deadline_ns, &env->ovs, err);
+        rc = ovsdb_connect(ovs_socket_path(conf->socket_file, env->instance, path, sizeof(path)),
+                           env->deadline_ns, &env->ovs, err);
         if (rc == -ENOENT) {
             err->errnum = rc = -ECONNREFUSED; /* no socket: not running, as one nobody listens at */
         }

@@ -23,8 +23,8 @@ struct kind_conf {
     int vlan;                /* 1..4094; 0: none */
     uint16_t *trunks;        /* owned by whoever filled the configuration */
     size_t n_trunks;
-    unsigned mtu;            /* 0: not given */
-    int mode;                /* index into the kind's modes */
+    unsigned mtu; /* 0: not given */
+    int mode;     /* index into the kind's modes */
     bool has_mac;
     struct mac_addr mac;
 };
@@ -42,7 +42,7 @@ struct attachment {
     const struct kind *kind;
     struct kind_conf conf;
     const json_t *conf_json; /* the network configuration, kept in the record for `sluice clean` */
-    const char *netns_path; /* "" when not known (DEL) */
+    const char *netns_path;  /* "" when not known (DEL) */
     enum attachment_addresses addresses;
     struct ipam_config *ipam;      /* ADDRESSES_HOST_LOCAL */
     struct ipam_delegate delegate; /* ADDRESSES_DELEGATED */
@@ -55,9 +55,9 @@ struct attachment {
     char port_name[IFNAMSIZ]; /* conf.port points here when it was not given */
 
     /* What was made: filled by attachment_add. */
-    int netns_fd;  /* -1: none or gone */
-    int record_fd; /* the claim; -1: none */
-    struct netlink *pod; /* a socket in the pod's namespace, or NULL */
+    int netns_fd;                  /* -1: none or gone */
+    int record_fd;                 /* the claim; -1: none */
+    struct netlink *pod;           /* a socket in the pod's namespace, or NULL */
     struct mac_addr mac, host_mac; /* mac is chosen before anything is made */
     unsigned mtu, ifindex;
     bool has_host_end;
@@ -75,14 +75,14 @@ struct kind_env {
 };
 
 struct kind {
-    const char *type; /* the plugin's name */
-    const char *does; /* for lists */
-    const char *nic;  /* what a VM's NIC is made from: "tap+tc", "fd" or "" */
+    const char *type;         /* the plugin's name */
+    const char *does;         /* for lists */
+    const char *nic;          /* what a VM's NIC is made from: "tap+tc", "fd" or "" */
     const char *const *modes; /* values of "mode", the default first; NULL: none allowed */
-    bool needs_bridge;  /* an OVS bridge must be named */
-    bool own_port;      /* every attachment is an OVS port */
-    bool has_port;      /* shares the tenant's OVS port */
-    bool plain;         /* no addresses, no record: the device is there already */
+    bool needs_bridge;        /* an OVS bridge must be named */
+    bool own_port;            /* every attachment is an OVS port */
+    bool has_port;            /* shares the tenant's OVS port */
+    bool plain;               /* no addresses, no record: the device is there already */
 
     /*
      * Makes the device in the pod's namespace with its final name, MAC (at->mac) and MTU, but down;

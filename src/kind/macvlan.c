@@ -10,8 +10,8 @@
 #include <string.h>
 
 static const char *const modes[] = {"bridge", "private", "vepa", "passthru", NULL};
-static const uint32_t mode_values[] = {MACVLAN_MODE_BRIDGE, MACVLAN_MODE_PRIVATE,
-                                       MACVLAN_MODE_VEPA, MACVLAN_MODE_PASSTHRU};
+static const uint32_t mode_values[] = {MACVLAN_MODE_BRIDGE, MACVLAN_MODE_PRIVATE, MACVLAN_MODE_VEPA,
+                                       MACVLAN_MODE_PASSTHRU};
 
 /* From the host's side straight into the pod: the device below needs no namespace id then. */
 static int make_device(struct kind_env *env, struct attachment *at, const struct link_info *parent,

@@ -19,7 +19,8 @@ static int make_veth(struct kind_env *env, struct attachment *at, struct error *
                             .mtu = at->mtu,
                             .netns_fd = -1,
                             .peer = &host};
-    struct link_change quiet = {.name = at->host_name, .alias = at->alias, .no_ipv6_autoconf = true};
+    struct link_change quiet = {
+        .name = at->host_name, .alias = at->alias, .no_ipv6_autoconf = true};
     struct link_change up = {.name = at->host_name, .up = true};
     int rc;
 

@@ -105,9 +105,9 @@ static int wait_device(struct kind_env *env, const char *name, struct link_info 
         clock_sleep_ns(2 * NSEC_PER_MSEC);
         rc = link_get(env->host, 0, name, ret, err);
     }
-    return rc == -ENODEV ? error_set(err, -ETIMEDOUT, "ovs-vswitchd made no device for port %s",
-                                     name)
-                         : rc;
+    return rc == -ENODEV
+               ? error_set(err, -ETIMEDOUT, "ovs-vswitchd made no device for port %s", name)
+               : rc;
 }
 
 int port_ensure(struct kind_env *env, const struct attachment *at, struct link_info *ret,
@@ -151,8 +151,7 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
     return netlink_send(env->host, NULL, err);
 }
 
-int port_add(struct kind_env *env, const struct attachment *at, const char *type,
-             struct error *err)
+int port_add(struct kind_env *env, const struct attachment *at, const char *type, struct error *err)
 {
     bool internal = !strcmp(type, "internal");
     char mac[MAC_TEXT_MAX];

@@ -59,11 +59,12 @@ static json_t *record_to_json(const struct attachment *at, const char *state)
 
     boot_id(boot);
     netns_identify(at->netns_fd, &netns);
-    json = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:s}", "v", 1, "state",
-                     state, "network", at->key.network, "containerId", at->key.container_id,
-                     "ifname", at->key.ifname, "kind", at->kind->type, "tenant", at->conf.tenant,
-                     "netns", at->netns_path, "netnsDevice", (json_int_t)netns.device,
-                     "netnsInode", (json_int_t)netns.inode, "bootId", boot, "mac", mac_format(&at->mac, mac));
+    json =
+        json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:s}", "v", 1, "state",
+                  state, "network", at->key.network, "containerId", at->key.container_id, "ifname",
+                  at->key.ifname, "kind", at->kind->type, "tenant", at->conf.tenant, "netns",
+                  at->netns_path, "netnsDevice", (json_int_t)netns.device, "netnsInode",
+                  (json_int_t)netns.inode, "bootId", boot, "mac", mac_format(&at->mac, mac));
     if (!json) {
         return NULL;
     }
@@ -289,7 +290,7 @@ int record_list(const char *instance, int (*visit)(const struct record *record, 
     int rc = 0;
 
     if (!dir) {
-        return !top ? error_sys(err, -ENOMEM, "records")
+        return !top              ? error_sys(err, -ENOMEM, "records")
                : errno == ENOENT ? 0
                                  : error_sys(err, -errno, "list %s", top);
     }

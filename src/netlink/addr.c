@@ -33,9 +33,9 @@ void route_put_add(struct netlink *nl, const struct route_spec *route)
         .rtm_dst_len = (uint8_t)route->dst.prefix,
         .rtm_table = RT_TABLE_MAIN,
         .rtm_protocol = RTPROT_STATIC,
-        .rtm_scope = route->scope >= 0      ? (uint8_t)route->scope
-                     : route->gw.family     ? RT_SCOPE_UNIVERSE
-                                            : RT_SCOPE_LINK,
+        .rtm_scope = route->scope >= 0  ? (uint8_t)route->scope
+                     : route->gw.family ? RT_SCOPE_UNIVERSE
+                                        : RT_SCOPE_LINK,
         .rtm_type = RTN_UNICAST,
     };
 

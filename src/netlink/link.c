@@ -108,13 +108,13 @@ void link_put_create(struct netlink *nl, const struct link_spec *spec)
 
 static const char *change_what(const struct link_change *change)
 {
-    return change->netns_fd            ? "move device"
-           : change->new_name          ? "rename device"
-           : change->no_ipv6_autoconf  ? "switch off IPv6 autoconfiguration of device"
-           : change->up                ? "set up device"
-           : change->down              ? "set down device"
-           : change->mtu               ? "set the MTU of device"
-                                       : "change device";
+    return change->netns_fd           ? "move device"
+           : change->new_name         ? "rename device"
+           : change->no_ipv6_autoconf ? "switch off IPv6 autoconfiguration of device"
+           : change->up               ? "set up device"
+           : change->down             ? "set down device"
+           : change->mtu              ? "set the MTU of device"
+                                      : "change device";
 }
 
 void link_put_change(struct netlink *nl, const struct link_change *change)

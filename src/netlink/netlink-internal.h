@@ -35,10 +35,10 @@ const void *attr_data(const struct nlattr *attr);
 void attr_string(const struct nlattr *attr, char *dst, size_t size);
 
 /*
- * Sends one request and hands every reply message that is not an acknowledgement to visit; dump: ask
- * for all (again, when the kernel says that things changed meanwhile; visit then sees the start anew
- * with NULL). The message must have been begun and ended before, and be alone: -EBUSY. A negative
- * return of visit is the query's.
+ * Sends one request and hands every reply message that is not an acknowledgement to visit; dump:
+ * ask for all (again, when the kernel says that things changed meanwhile; visit then sees the start
+ * anew with NULL). The message must have been begun and ended before, and be alone: -EBUSY. A
+ * negative return of visit is the query's.
  */
 int netlink_query(struct netlink *nl, bool dump,
                   int (*visit)(const struct nlmsghdr *message, void *cookie), void *cookie,

@@ -63,10 +63,10 @@ void cleanup_netlink(struct netlink **nl);
 
 /* Answer to one message of a batch. */
 struct netlink_answer {
-    int errnum;        /* 0 or negative errno; -ECANCELED: no answer came */
-    unsigned ifindex;  /* of a device created in the socket's own namespace; else 0 */
-    char text[160];    /* the extended acknowledgement's words, or "" */
-    const char *what;  /* what the message was for: "create macvlan" */
+    int errnum;          /* 0 or negative errno; -ECANCELED: no answer came */
+    unsigned ifindex;    /* of a device created in the socket's own namespace; else 0 */
+    char text[160];      /* the extended acknowledgement's words, or "" */
+    const char *what;    /* what the message was for: "create macvlan" */
     char name[IFNAMSIZ]; /* of the device concerned, or "" */
 };
 
@@ -83,17 +83,17 @@ int netlink_send(struct netlink *nl, struct netlink_answer *ret_answers, struct 
 /* A device to be made, in one message, with all it can have from the start (the kernel passes over
  * an alias there: it comes with the first change). */
 struct link_spec {
-    const char *kind;  /* "veth", "macvlan", "macvtap", "ipvlan", "ipvtap", "bridge" */
+    const char *kind; /* "veth", "macvlan", "macvtap", "ipvlan", "ipvtap", "bridge" */
     const char *name;
-    unsigned ifindex;  /* 0: the kernel's choice */
+    unsigned ifindex;           /* 0: the kernel's choice */
     const struct mac_addr *mac; /* NULL: the kernel's choice */
-    unsigned mtu;      /* 0: the kernel's choice */
-    bool up;           /* not for a veth's peer: the kernel refuses, and takes 17 ms to */
-    int netns_fd;      /* -1: the socket's namespace */
-    unsigned parent;   /* macvlan and its like: the device below */
-    int parent_nsid;   /* namespace of parent, as netns_nsid tells; -1: the socket's */
-    uint32_t macvlan_mode; /* MACVLAN_MODE_* */
-    uint16_t ipvlan_mode;  /* IPVLAN_MODE_* */
+    unsigned mtu;               /* 0: the kernel's choice */
+    bool up;                    /* not for a veth's peer: the kernel refuses, and takes 17 ms to */
+    int netns_fd;               /* -1: the socket's namespace */
+    unsigned parent;            /* macvlan and its like: the device below */
+    int parent_nsid;            /* namespace of parent, as netns_nsid tells; -1: the socket's */
+    uint32_t macvlan_mode;      /* MACVLAN_MODE_* */
+    uint16_t ipvlan_mode;       /* IPVLAN_MODE_* */
     uint16_t ipvlan_flags;
     const struct link_spec *peer; /* veth */
 };
@@ -162,7 +162,7 @@ void addr_put_add(struct netlink *nl, unsigned ifindex, const struct ip_addr *ip
 struct route_spec {
     unsigned ifindex;
     struct ip_addr dst;
-    struct ip_addr gw; /* family 0: on-link */
+    struct ip_addr gw;                       /* family 0: on-link */
     int mtu, advmss, priority, table, scope; /* -1: the kernel's default */
 };
 

@@ -292,8 +292,7 @@ int netlink_query(struct netlink *nl, bool dump,
     }
     while ((rc = query_once(nl, buffer, visit, cookie, err)) == 1) {
         if (++tries == 20) {
-            rc = error_set(err, -EINTR, "%s: the kernel's list kept changing",
-                           nl->answers[0].what);
+            rc = error_set(err, -EINTR, "%s: the kernel's list kept changing", nl->answers[0].what);
             break;
         }
         rc = visit(NULL, cookie);

@@ -6,7 +6,7 @@
 
 struct netlink {
     int fd;
-    uint32_t first_seq;   /* of the batch being filled */
+    uint32_t first_seq; /* of the batch being filled */
     unsigned n_messages;
     size_t used, message_start;
     bool overflow;

@@ -29,8 +29,7 @@ int tap_open(int netns_fd, const char *name, short flags, bool persist, int *ret
     fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         rc = error_sys(err, -errno, "open /dev/net/tun");
-    } else if (ioctl(fd, TUNSETIFF, &request) < 0 ||
-               (persist && ioctl(fd, TUNSETPERSIST, 1) < 0)) {
+    } else if (ioctl(fd, TUNSETIFF, &request) < 0 || (persist && ioctl(fd, TUNSETPERSIST, 1) < 0)) {
         rc = error_sys(err, -errno, "make tap %s", name);
     }
     if (netns_fd >= 0 && netns_leave(&saved) < 0) {

@@ -20,8 +20,8 @@ void qdisc_put_add(struct netlink *nl, unsigned ifindex, const char *kind)
         .tcm_parent = TC_H_CLSACT, /* the same number as TC_H_INGRESS */
     };
 
-    message_begin(nl, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &header, sizeof(header),
-                  "add qdisc", kind);
+    message_begin(nl, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &header, sizeof(header), "add qdisc",
+                  kind);
     attr_put_string(nl, TCA_KIND, kind);
     message_end(nl);
 }

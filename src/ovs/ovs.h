@@ -80,7 +80,7 @@ int ovs_ports_del(struct ovsdb *db, const char *const *names, size_t n, bool wai
 /* A port as recorded in the database. Strings are borrowed from the list that holds it. */
 struct ovs_port {
     const char *name, *bridge, *type;
-    int ofport;       /* -1: ovs-vswitchd could not make it; 0: not yet */
+    int ofport;        /* -1: ovs-vswitchd could not make it; 0: not yet */
     const char *error; /* ovs-vswitchd's text or "" */
     int tag;
     struct ovs_owner owner; /* network NULL: not Sluice's */
@@ -110,9 +110,9 @@ int ovs_bridge_datapath(struct ovsdb *db, const char *bridge, int64_t deadline_n
 #define OVS_SYSTEM_SOCKET "/var/run/openvswitch/db.sock"
 
 /*
- * Path of the OVSDB socket to use (which need not exist): configured ("unix:/path" or a path) when given, else the
- * instance's own OVS when it has one, else /var/run/openvswitch/db.sock. Returns buf,
- * which is to have PATH_MAX bytes.
+ * Path of the OVSDB socket to use (which need not exist): configured ("unix:/path" or a path) when
+ * given, else the instance's own OVS when it has one, else /var/run/openvswitch/db.sock. Returns
+ * buf, which is to have PATH_MAX bytes.
  */
 const char *ovs_socket_path(const char *configured, const char *instance, char *buf, size_t size);
 
@@ -127,7 +127,7 @@ struct ovs_private_options {
 struct ovs_private_status {
     bool running;
     pid_t ovsdb_pid, vswitchd_pid; /* 0: not running */
-    char version[32]; /* "" when OVSDB does not tell */
+    char version[32];              /* "" when OVSDB does not tell */
 };
 
 /*

@@ -9,12 +9,9 @@
 #include <unistd.h>
 
 const struct span_stage span_stages[] = {
-    {"netns", "NetNS", "network namespace"},
-    {"cni", "AddCNI", "CNI ADD"},
-    {"cgroup", "Cgroup", "cgroup"},
-    {"nic", "AttachIf", "NIC attach"},
-    {"vm", "StartVM", "sandbox start"},
-    {"limits", "resource2", "limits"},
+    {"netns", "NetNS", "network namespace"}, {"cni", "AddCNI", "CNI ADD"},
+    {"cgroup", "Cgroup", "cgroup"},          {"nic", "AttachIf", "NIC attach"},
+    {"vm", "StartVM", "sandbox start"},      {"limits", "resource2", "limits"},
     {"total", "total", "whole start"},
 };
 const size_t span_n_stages = ARRAY_SIZE(span_stages);

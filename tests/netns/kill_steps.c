@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define EXIT_KILLED 42
+#define EXIT_KILLED  42
 #define EXIT_TROUBLE 125
 
 static int fail(const char *what)
