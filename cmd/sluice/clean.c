@@ -11,8 +11,8 @@ static const char help[] =
     "Usage: sluice clean [--instance DIR]\n"
     "\n"
     "Removes all that Sluice ever made on this host and nothing else: attachments, devices, OVS\n"
-    "ports, addresses, bench's namespaces, processes and cgroups, private Open vSwitches. Pods that\n"
-    "run lose their network. With --instance only what that instance made.\n";
+    "ports, addresses, bench's namespaces, processes and cgroups, private Open vSwitches. Pods\n"
+    "that run lose their network. With --instance only what that instance made.\n";
 
 int command_clean(int argc, char **argv)
 {

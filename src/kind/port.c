@@ -79,6 +79,7 @@ static int port_make(struct kind_env *env, const struct attachment *at, bool *re
     }
     rc = ovs_ports_list(db, conf->port, false, env->deadline_ns, &found, err);
     if (rc == 0 && found.n == 0) {
+        ovs_ports_clear(&found);
         rc = ovs_ports_add(db, &spec, 1, env->deadline_ns, NULL, err);
         *ret_ours = true;
         if (rc != -EEXIST) {
