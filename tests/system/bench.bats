@@ -128,6 +128,13 @@ one_kind() { # KIND
     one_kind ovs-internal
 }
 
+@test "400 pods at once on one private OVS, each kind in turn: started, removed, nothing left" {
+    bench --cni ovs-macvlan --cni ovs-macvtap --cni ovs --cni ovs-internal --pods 400 --out "$OUT" >"$DIR/said"
+    good_result 400
+    [ "$(jq '.runs | length' "$OUT/set.json")" = 4 ]
+    [ -z "$(pods_left)" ]
+}
+
 @test "the reference macvlan plugin, on the bridge's device" {
     need "$CNI_PLUGINS/macvlan"
     in_netns "$HOST" ip link set br0 up
@@ -266,6 +273,22 @@ small_range() {
         grep -q "interrupted; what was started is removed" "$DIR/said"
         [ -z "$(pods_left)" ]
     done
+}
+
+@test "SIGKILL in the middle of 200 pods: sluice clean removes what is left, and nothing else" {
+    in_netns "$HOST" ip link add keep0 type veth peer name keep1
+    bench_in_background --cni ovs --pods 200 --arrival closed:4 --sandbox process --out "$OUT"
+    eventually eval '[ "$(ls "$DIR/i/attachments" 2>/dev/null | grep -vc -- -w)" -ge 10 ]'
+    kill -KILL $pid
+    wait $pid || true
+    [ -n "$(bench_cgroups)" ]
+    in_netns "$HOST" "$SLUICE" clean --instance "$DIR/i"
+    [ "$(devices "$HOST" | sort | xargs)" = "keep0 keep1" ]
+    in_netns "$HOST" ip link del keep0
+    [ -z "$(bench_cgroups)" ]
+    [ ! -e "$DIR/i/ovs" ]
+    [ ! -e "$DIR/i/attachments" ]
+    [ -z "$(in_work)" ]
 }
 
 @test "SIGTERM before the pods, in the OVS start or the warm-up: exit 1, nothing left" {
