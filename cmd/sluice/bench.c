@@ -4,7 +4,6 @@
 #include "bench/bench.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -45,7 +44,6 @@ enum {
     OPT_CNI,
     OPT_CNI_BIN_DIR,
     OPT_CNI_CONF,
-    OPT_HELP,
     OPT_INSTANCE,
     OPT_JSON,
     OPT_NETNS_READY,
@@ -65,7 +63,7 @@ static const struct option long_options[] = {
     {"cni", required_argument, NULL, OPT_CNI},
     {"cni-bin-dir", required_argument, NULL, OPT_CNI_BIN_DIR},
     {"cni-conf", required_argument, NULL, OPT_CNI_CONF},
-    {"help", no_argument, NULL, OPT_HELP},
+    {"help", no_argument, NULL, 'h'},
     {"instance", required_argument, NULL, OPT_INSTANCE},
     {"json", no_argument, NULL, OPT_JSON},
     {"netns-ready", no_argument, NULL, OPT_NETNS_READY},
@@ -137,7 +135,7 @@ static int read_option(int opt, const char *arg, struct bench_options *o, struct
         o->out = arg;
         return 0;
     case OPT_INSTANCE:
-        o->instance = instance_dir(arg);
+        o->instance = arg;
         return 0;
     case OPT_BRIDGE:
         o->bridge = arg;
@@ -191,7 +189,6 @@ int command_bench(int argc, char **argv)
                                     .repeat = 1,
                                     .warmup = 1,
                                     .bridge = "sluice0",
-                                    .instance = instance_dir(NULL),
                                     .cni_bin_dir = "/usr/lib/cni",
                                     .arrival = {.text = "burst"}};
     time_t now = time(NULL);
@@ -199,17 +196,13 @@ int command_bench(int argc, char **argv)
     struct tm local;
     int opt, rc;
 
-    while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (opt == OPT_HELP) {
-            fputs(help, stdout);
-            return EXIT_DONE;
-        }
-        if (opt == '?') {
-            return command_usage(argv[0], "unknown or incomplete option");
-        }
+    while ((opt = command_option(argc, argv, "h", long_options, help, &rc)) != -1) {
         if (read_option(opt, optarg, &options, &err) < 0) {
             return command_usage(argv[0], "%s", err.text);
         }
+    }
+    if (rc != COMMAND_GO_ON) {
+        return rc;
     }
     if (optind < argc) {
         return command_usage(argv[0], "unexpected argument '%s'", argv[optind]);
@@ -217,9 +210,9 @@ int command_bench(int argc, char **argv)
     if (check_options(&options, &err) < 0) {
         return command_usage(argv[0], "%s", err.text);
     }
-    if (geteuid() != 0) {
-        error_set(&err, -EPERM, "needs root: it makes network namespaces and devices");
-        return command_fail(argv[0], &err);
+    if ((rc = command_instance(argv[0], options.instance, &options.instance)) != COMMAND_GO_ON ||
+        (rc = command_need_root(argv[0])) != COMMAND_GO_ON) {
+        return rc;
     }
     options.plugin = find_program("sluice-cni-standalone", plugin, sizeof(plugin));
     options.pause = find_program("sluice-pause", pause_program, sizeof(pause_program));

@@ -5,12 +5,11 @@
 #include "report/report.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
 
-#define FEW_RUNS 5 /* below this the bootstrap's interval is known to come out too narrow */
+#define ERR_AMBIGUOUS (-ENOTUNIQ) /* an argument does not say which variant */
 
 static const char help[] =
     "Usage: sluice compare A B [--json]\n"
@@ -74,8 +73,9 @@ static int load_side(const char *arg, struct result **ret, struct side *side, st
         return result_find_variant(*ret, variant, &side->variant, err);
     }
     if ((*ret)->n_variants != 1) {
-        return error_set(err, -EINVAL, "%s has %zu variants: name one as %s:VARIANT (%s)", arg,
-                         (*ret)->n_variants, arg, result_variant_names(*ret, names, sizeof(names)));
+        return error_set(err, ERR_AMBIGUOUS, "%s has %zu variants: name one as %s:VARIANT (%s)",
+                         arg, (*ret)->n_variants, arg,
+                         result_variant_names(*ret, names, sizeof(names)));
     }
     return 0;
 }
@@ -92,7 +92,7 @@ static void print_side(const char *letter, const struct side *side, size_t valid
     printf("\n");
 }
 
-/* "stages.cni.link.p50_s" as "cni.link p50", "cpu_s.total" as "CPU total". */
+/* "stages.cni.link.p50_s" as "cni.link p50", "cpu_s.total" as "host CPU". */
 static const char *metric_label(const struct comparison_metric *metric, char *buf, size_t size)
 {
     if (str_has_prefix(metric->name, "stages.")) {
@@ -100,6 +100,8 @@ static const char *metric_label(const struct comparison_metric *metric, char *bu
         const char *last = strrchr(name, '.');
 
         snprintf(buf, size, "%.*s %.3s", (int)(last - name), name, last + 1);
+    } else if (!strcmp(metric->name, "cpu_s.total")) {
+        snprintf(buf, size, "host CPU");
     } else if (metric->cpu) {
         snprintf(buf, size, "CPU %s", metric->name + strlen("cpu_s."));
     } else {
@@ -159,10 +161,9 @@ static void print_notes(const struct comparison *comparison)
 
     if (fewest < 2) {
         printf("\nA side with fewer than 2 valid runs has no interval: repeat the run.\n");
-    } else if (fewest < FEW_RUNS) {
-        printf("\nWith fewer than %d runs a side the intervals come out too narrow: trust them "
-               "little.\n",
-               FEW_RUNS);
+    } else if (fewest < COMPARISON_RUNS_MIN) {
+        printf("\nWith fewer than %d runs a side the intervals come out too narrow to judge by.\n",
+               COMPARISON_RUNS_MIN);
     }
 }
 
@@ -299,23 +300,22 @@ int command_compare(int argc, char **argv)
         {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
     autojson json_t *list = NULL;
     struct error err = {0};
-    int option, rc;
+    int rc;
 
-    while ((option = getopt_long(argc, argv, "jh", options, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return EXIT_DONE;
-        }
-        if (option != 'j') {
-            return command_usage(argv[0], "wrong option");
-        }
+    while (command_option(argc, argv, "hj", options, help, &rc) != -1) {
         list = list ? list : json_array();
+    }
+    if (rc != COMMAND_GO_ON) {
+        return rc;
     }
     if (argc - optind < 1 || argc - optind > 2) {
         return command_usage(argv[0], "needs one or two result folders");
     }
     rc = argc - optind == 2 ? compare_two(argv[optind], argv[optind + 1], list, &err)
                             : compare_variants(argv[optind], list, &err);
+    if (rc == ERR_AMBIGUOUS) {
+        return command_usage(argv[0], "%s", err.text);
+    }
     if (rc < 0) {
         command_fail(argv[0], &err);
         return rc == -ENODATA ? EXIT_INVALID_RESULT : EXIT_FAILED;

@@ -4,7 +4,6 @@
 #include "host/host.h"
 #include "json/json.h"
 
-#include <getopt.h>
 #include <string.h>
 
 static const char help[] =
@@ -51,26 +50,25 @@ int command_doctor(int argc, char **argv)
     struct host_finding findings[HOST_FINDINGS_MAX];
     const char *dir = NULL;
     bool json = false;
-    int missing = 0, opt;
+    int missing = 0, opt, rc;
     size_t n;
 
-    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (opt == 'h') {
-            fputs(help, stdout);
-            return EXIT_DONE;
-        }
-        if (opt == '?') {
-            return command_usage(argv[0], "unknown or incomplete option");
-        }
+    while ((opt = command_option(argc, argv, "h", options, help, &rc)) != -1) {
         json |= opt == 'j';
         dir = opt == 'i' ? optarg : dir;
+    }
+    if (rc != COMMAND_GO_ON) {
+        return rc;
     }
     if (optind < argc) {
         return command_usage(argv[0], "unexpected argument '%s'", argv[optind]);
     }
-    n = host_examine(instance_dir(dir), findings);
+    if ((rc = command_instance(argv[0], dir, &dir)) != COMMAND_GO_ON) {
+        return rc;
+    }
+    n = host_examine(dir, findings);
     for (size_t i = 0; i < n; i++) {
-        missing += findings[i].needed && findings[i].state == HOST_MISSING;
+        missing += findings[i].state == HOST_MISSING;
     }
     if (json) {
         print_json(findings, n);

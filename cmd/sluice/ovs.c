@@ -4,7 +4,6 @@
 #include "ovs/ovs.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <string.h>
 
@@ -15,29 +14,25 @@ struct arguments {
     const char *instance;
     const char *bridges[BRIDGES_MAX];
     size_t n_bridges;
-    bool json, help;
+    bool json;
 };
 
-static void print_help(void)
-{
-    printf(
-        "Usage: sluice ovs up|down|status [OPTION]...\n"
-        "\n"
-        "A private Open vSwitch with the userspace datapath: its database, sockets and logs are\n"
-        "in DIR/ovs, its devices in the network namespace where 'up' was called.\n"
-        "\n"
-        "  up                start it, or what is not running of it, and make the bridges\n"
-        "  down              stop it and remove DIR/ovs\n"
-        "  status            tell whether it runs, and what it has; exit code 1 when not\n"
-        "\n"
-        "  --instance DIR    the instance (default: $SLUICE_INSTANCE, else %s)\n"
-        "  --bridge NAME     with up: a bridge that there must be; may be repeated\n"
-        "  --json            print JSON\n"
-        "  --help            print this\n",
-        INSTANCE_DEFAULT_DIR);
-}
+static const char help[] =
+    "Usage: sluice ovs up|down|status [OPTION]...\n"
+    "\n"
+    "A private Open vSwitch with the userspace datapath: its database, sockets and logs are\n"
+    "in DIR/ovs, its devices in the network namespace where 'up' was called.\n"
+    "\n"
+    "  up                start it, or what is not running of it, and make the bridges\n"
+    "  down              stop it and remove DIR/ovs\n"
+    "  status            tell whether it runs, and what it has; exit code 1 when not\n"
+    "\n"
+    "  --instance DIR    the instance (default: $SLUICE_INSTANCE, else " INSTANCE_DEFAULT_DIR ")\n"
+    "  --bridge NAME     with up: a bridge that there must be; may be repeated\n"
+    "  --json            print JSON\n"
+    "  --help            print this\n";
 
-/* EXIT_DONE, or what command_usage returned. */
+/* COMMAND_GO_ON or an exit code. */
 static int parse(int argc, char **argv, struct arguments *ret)
 {
     static const struct option options[] = {{"instance", required_argument, NULL, 'i'},
@@ -46,9 +41,9 @@ static int parse(int argc, char **argv, struct arguments *ret)
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     const char *instance = NULL;
-    int c;
+    int c, rc;
 
-    while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+    while ((c = command_option(argc, argv, "h", options, help, &rc)) != -1) {
         switch (c) {
         case 'i':
             instance = optarg;
@@ -59,20 +54,12 @@ static int parse(int argc, char **argv, struct arguments *ret)
             }
             ret->bridges[ret->n_bridges++] = optarg;
             break;
-        case 'j':
+        default:
             ret->json = true;
             break;
-        case 'h':
-            ret->help = true;
-            break;
-        case ':':
-            return command_usage(argv[0], "option '%s' needs a value", argv[optind - 1]);
-        default:
-            return command_usage(argv[0], "unknown option '%s'", argv[optind - 1]);
         }
     }
-    ret->instance = instance_dir(instance);
-    return EXIT_DONE;
+    return rc != COMMAND_GO_ON ? rc : command_instance(argv[0], instance, &ret->instance);
 }
 
 /* ---- status ---- */
@@ -189,18 +176,15 @@ int command_ovs(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(const struct arguments *args, struct error *err);
-        bool takes_bridges;
-    } verbs[] = {{"up", up, true}, {"down", down, false}, {"status", show_status, false}};
+        bool takes_bridges, needs_root;
+    } verbs[] = {
+        {"up", up, true, true}, {"down", down, false, true}, {"status", show_status, false, false}};
     struct arguments args = {0};
     struct error err = {0};
     int rc = parse(argc, argv, &args);
 
-    if (rc != EXIT_DONE) {
+    if (rc != COMMAND_GO_ON) {
         return rc;
-    }
-    if (args.help) {
-        print_help();
-        return EXIT_DONE;
     }
     if (optind != argc - 1) {
         return command_usage(argv[0], "say one of: up, down, status");
@@ -211,6 +195,9 @@ int command_ovs(int argc, char **argv)
         }
         if (args.n_bridges && !verbs[i].takes_bridges) {
             return command_usage(argv[0], "--bridge goes with up");
+        }
+        if (verbs[i].needs_root && (rc = command_need_root(argv[0])) != COMMAND_GO_ON) {
+            return rc;
         }
         rc = verbs[i].run(&args, &err);
         return rc < 0 ? command_fail(argv[0], &err) : rc;

@@ -4,8 +4,6 @@
 
 #include "report/report.h"
 
-#include <getopt.h>
-
 static const char help[] =
     "Usage: sluice report DIR [--out DIR2]\n"
     "\n"
@@ -26,18 +24,14 @@ int command_report(int argc, char **argv)
     struct report_output output = {0};
     struct error err = {0};
     const char *out = NULL;
-    int option, rc;
+    int rc;
     bool drawn;
 
-    while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
-        if (option == 'h') {
-            fputs(help, stdout);
-            return EXIT_DONE;
-        }
-        if (option != 'o') {
-            return command_usage(argv[0], "wrong option");
-        }
+    while (command_option(argc, argv, "ho:", options, help, &rc) != -1) {
         out = optarg;
+    }
+    if (rc != COMMAND_GO_ON) {
+        return rc;
     }
     if (argc - optind != 1) {
         return command_usage(argv[0], "needs one result folder");

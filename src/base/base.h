@@ -78,7 +78,6 @@ void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 #define NSEC_PER_MSEC 1000000LL
 
 int64_t clock_ns(void);                 /* CLOCK_MONOTONIC, nanoseconds */
-int64_t clock_wall_ns(void);            /* CLOCK_REALTIME, nanoseconds since 1970 */
 int clock_left_ms(int64_t deadline_ns); /* milliseconds to a deadline, rounded up, 0 when past */
 void clock_sleep_ns(int64_t duration_ns);
 
@@ -130,8 +129,9 @@ int dir_make(const char *path, mode_t mode);
 /* Removes path and all below it, not crossing into other file systems; a missing one is fine. */
 int dir_remove(const char *path);
 
-/* Opens or creates path and takes flock(LOCK_EX); blocks. The lock goes with the descriptor. */
-int file_lock(const char *path, int *ret_fd);
+/* Opens or creates path and takes a flock, exclusive or shared; blocks. It goes with the
+ * descriptor. */
+int file_lock(const char *path, bool shared, int *ret_fd);
 
 /* This boot's id (36 characters and a NUL) from /proc/sys/kernel/random/boot_id. */
 int boot_id(char out[37]);
@@ -145,6 +145,19 @@ int boot_id(char out[37]);
  * SLUICE_INSTANCE, else /run/sluice. Borrowed; valid while its source is.
  */
 const char *instance_dir(const char *explicit_dir);
+
+/*
+ * Notes in /run/sluice.instances that an instance other than the default one is in use, so that
+ * `sluice clean` finds it; and forgets it. Failing to is no reason not to work.
+ */
+void instance_register(const char *dir);
+void instance_forget(const char *dir);
+
+/* Forgets it if it holds no attachment, and whatever others are gone. */
+void instance_forget_unused(const char *dir);
+
+/* The instances noted; those whose directory is gone are dropped. visit may be NULL. */
+void instance_list(void (*visit)(const char *dir, void *cookie), void *cookie);
 
 /* ---- child processes (proc.c) ---- */
 
@@ -177,10 +190,6 @@ bool proc_ok(const struct proc_result *result); /* exited with 0 */
 
 /* Starts a program and returns at once; its output goes to log_fd (-1: ours). */
 int proc_start(const char *const *argv, const char *const *envp, int log_fd, pid_t *ret_pid);
-
-/* Start time of a process in clock ticks since boot, so that a pid can be told from its successor;
- * -ESRCH when there is none. */
-int proc_start_time(pid_t pid, unsigned long long *ret_ticks);
 
 /* User and system CPU nanoseconds that a live process has used, threads included. */
 int proc_cpu_ns(pid_t pid, int64_t *ret_ns);

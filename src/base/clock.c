@@ -6,22 +6,12 @@
 #include <limits.h>
 #include <time.h>
 
-static int64_t read_clock(clockid_t id)
+int64_t clock_ns(void)
 {
     struct timespec ts;
 
-    clock_gettime(id, &ts);
+    clock_gettime(CLOCK_MONOTONIC, &ts);
     return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
-}
-
-int64_t clock_ns(void)
-{
-    return read_clock(CLOCK_MONOTONIC);
-}
-
-int64_t clock_wall_ns(void)
-{
-    return read_clock(CLOCK_REALTIME);
 }
 
 int clock_left_ms(int64_t deadline_ns)

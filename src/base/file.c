@@ -151,14 +151,14 @@ int dir_remove(const char *path)
     return rc;
 }
 
-int file_lock(const char *path, int *ret_fd)
+int file_lock(const char *path, bool shared, int *ret_fd)
 {
     autoclose int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
     if (fd < 0) {
         return -errno;
     }
-    while (flock(fd, LOCK_EX) < 0) {
+    while (flock(fd, shared ? LOCK_SH : LOCK_EX) < 0) {
         if (errno != EINTR) {
             return -errno;
         }

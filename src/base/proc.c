@@ -72,9 +72,13 @@ static int spawn(const struct proc_spec *spec, int in_fd, int out_fd, int err_fd
     sigaddset(&defaults, SIGPIPE);
     sigaddset(&defaults, SIGINT);
     sigaddset(&defaults, SIGTERM);
+    sigaddset(&defaults, SIGHUP);
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &defaults);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    /* A group of its own: a terminal's Ctrl-C is for us, who then end children in good order. */
+    posix_spawnattr_setpgroup(&attr, 0);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                        POSIX_SPAWN_SETPGROUP);
     if (in_fd >= 0) {
         posix_spawn_file_actions_adddup2(&actions, in_fd, STDIN_FILENO);
     } else {
@@ -205,7 +209,7 @@ int proc_run(const struct proc_spec *spec, struct proc_result *ret)
             rc = wait_end(pid, spec->deadline_ns);
         }
         if (rc < 0) {
-            kill(pid, SIGKILL);
+            kill(-pid, SIGKILL);
         }
         while (wait4(pid, &ret->status, 0, &ret->usage) < 0 && errno == EINTR) {
         }
@@ -241,29 +245,6 @@ int proc_start(const char *const *argv, const char *const *envp, int log_fd, pid
     struct proc_spec spec = {.argv = argv, .envp = envp};
 
     return spawn(&spec, -1, log_fd, log_fd, ret_pid);
-}
-
-int proc_start_time(pid_t pid, unsigned long long *ret_ticks)
-{
-    autofree char *data = NULL;
-    char path[64];
-    const char *p;
-    int rc;
-
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    rc = file_read(path, 4096, &data, NULL);
-    if (rc < 0) {
-        return rc == -ENOENT ? -ESRCH : rc;
-    }
-    /* Field 22, counted from behind a name that may hold anything. proc(5). */
-    p = strrchr(data, ')');
-    if (!p || sscanf(p + 1,
-                     " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-                     "%*d %llu",
-                     ret_ticks) != 1) {
-        return -EBADMSG;
-    }
-    return 0;
 }
 
 int proc_cpu_ns(pid_t pid, int64_t *ret_ns)

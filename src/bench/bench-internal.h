@@ -30,7 +30,7 @@ struct bench_cpu {
 
 /* One phase of a run: start or teardown. */
 struct bench_phase {
-    int64_t t0_ns, t1_ns; /* first request, last pod ready */
+    int64_t t0_ns; /* first request */
     struct bench_cpu cpu;
 };
 
@@ -55,7 +55,7 @@ struct bench_run {
     void *driver_state;
 };
 
-/* A way to make pods' networks: a row in driver.c. */
+/* A way to make pods' networks: a row in bench.c. */
 struct bench_driver {
     const char *name;
     /* Checks `what` and makes the variant's name. */
@@ -92,6 +92,10 @@ void bench_pod_drop_netns(struct bench_pod *pod, int64_t t0_ns);
 int bench_sandbox_start(struct bench_pod *pod, struct error *err);
 int bench_sandbox_stop(struct bench_pod *pod, struct error *err);
 
+/* Cgroups of the run's pods that are still there; removes the folder above them when it is empty.
+ */
+int bench_sandbox_left(const struct bench_run *run);
+
 /* ---- conf.c ---- */
 
 /* A configuration list for a tenant from a kind; and lists from a .conf or .conflist file. */
@@ -100,9 +104,14 @@ int bench_conf_from_file(const char *path, json_t **ret, struct error *err);
 
 /* ---- run.c ---- */
 
-/* One run of one variant into run->dir; its JSON for set.json's list. */
+struct bench_outcome {
+    bool valid; /* no pod failed, nothing was left, nobody interrupted it */
+    bool clean; /* nothing was left */
+};
+
+/* One run of one variant into dir. */
 int bench_run_one(const struct bench_options *options, const struct bench_variant *variant,
-                  const char *dir, bool *ret_valid, struct error *err);
+                  const char *dir, struct bench_outcome *ret, struct error *err);
 void bench_problem(struct bench_run *run, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* ---- measure.c ---- */

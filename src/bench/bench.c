@@ -58,6 +58,9 @@ static void watch_signals(void)
 
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    action.sa_handler = SIG_IGN; /* whoever read our tables may go; the pods must still */
+    sigaction(SIGPIPE, &action, NULL);
 }
 
 /* A pod's plugin needs four descriptors of ours while it runs. */
@@ -85,6 +88,16 @@ static int check_out(const char *out, struct error *err)
     }
     rc = dir_make(runs, 0755);
     return rc < 0 ? error_sys(err, rc, "create %s", runs) : 0;
+}
+
+/* A folder without any run must not stand in the way of another try. */
+static void drop_empty(const char *out)
+{
+    autofree char *runs = str_printf("%s/runs", out);
+
+    if (runs && rmdir(runs) == 0) {
+        rmdir(out);
+    }
 }
 
 static json_t *set_json(const struct bench_options *options)
@@ -173,9 +186,17 @@ static int take_turn(const struct bench_options *options, int *ret_lock, struct 
     return 0;
 }
 
+static int interrupted(bool clean, struct error *err)
+{
+    return error_set(err, -ECANCELED,
+                     clean ? "interrupted; what was started is removed"
+                           : "interrupted, and something is left: see above, and `sluice clean`");
+}
+
 static int run_all(const struct bench_options *options, json_t *set, bool *ret_valid,
                    struct error *err)
 {
+    bool clean = true;
     int n = 0, rc;
 
     *ret_valid = true;
@@ -183,10 +204,10 @@ static int run_all(const struct bench_options *options, json_t *set, bool *ret_v
         for (size_t i = 0; i < options->n_variants; i++) {
             const struct bench_variant *variant = &options->variants[i];
             char folder[32], dir[512];
-            bool valid = false;
+            struct bench_outcome outcome;
 
             if (atomic_load(&bench_interrupted)) {
-                return error_set(err, -ECANCELED, "interrupted; what was started is removed");
+                return interrupted(true, err);
             }
             snprintf(folder, sizeof(folder), "runs/%04d", ++n);
             snprintf(dir, sizeof(dir), "%s/%s", options->out, folder);
@@ -197,23 +218,24 @@ static int run_all(const struct bench_options *options, json_t *set, bool *ret_v
                        options->netns_ready ? ", namespaces ready" : "");
                 fflush(stdout);
             }
-            rc = bench_run_one(options, variant, dir, &valid, err);
+            rc = bench_run_one(options, variant, dir, &outcome, err);
             if (rc < 0) {
+                dir_remove(dir); /* it says nothing; another try may use the folder */
                 return rc;
             }
-            *ret_valid &= valid;
+            *ret_valid &= outcome.valid;
+            clean &= outcome.clean;
             json_array_append_new(json_object_get(set, "runs"),
                                   json_pack("{s:s, s:s, s:i, s:b}", "dir", folder, "variant",
-                                            variant->name, "repeat", repeat, "valid", valid));
+                                            variant->name, "repeat", repeat, "valid",
+                                            outcome.valid));
             rc = save_set(options->out, set, err);
             if (rc < 0) {
                 return rc;
             }
         }
     }
-    return atomic_load(&bench_interrupted)
-               ? error_set(err, -ECANCELED, "interrupted; what was started is removed")
-               : 0;
+    return atomic_load(&bench_interrupted) ? interrupted(clean, err) : 0;
 }
 
 int bench_run(const struct bench_options *options, struct error *err)
@@ -230,14 +252,19 @@ int bench_run(const struct bench_options *options, struct error *err)
     if (rc < 0) {
         return rc;
     }
+    instance_register(options->instance);
     watch_signals();
     raise_descriptor_limit();
     rc = ovs_ready(options, &started, err);
     if (rc == 0) {
         rc = run_all(options, set, &valid, err);
     }
-    if (started && ovs_private_down(options->instance, rc < 0 ? &later : err) < 0 && rc == 0) {
-        rc = -EIO;
+    if (started && ovs_private_down(options->instance, &later) < 0) {
+        log_error("the private Open vSwitch did not stop: %s", later.text);
+        rc = rc < 0 ? rc : error_set(err, -EIO, "the private Open vSwitch did not stop");
+    }
+    if (rc < 0) {
+        drop_empty(options->out);
     }
     if (rc == 0 && !valid) {
         rc = error_set(err, -EREMOTEIO, "not every run is a result; see %s", options->out);

@@ -89,16 +89,19 @@ static void write_sample(struct bench_sampler *sampler)
 {
     struct bench_cpu cpu;
     struct sysinfo info;
+    char ovs[80] = "";
 
     bench_cpu_read(sampler->run, &cpu);
     sysinfo(&info);
+    if (sampler->run->vswitchd_pid) {
+        snprintf(ovs, sizeof(ovs), "\"ovs-vswitchd\":%.6f,\"ovsdb-server\":%.6f,", cpu.vswitchd,
+                 cpu.ovsdb);
+    }
     fprintf(sampler->file,
             "{\"v\":1,\"t_ns\":%lld,\"done\":%d,\"cpu_s\":{\"bench\":%.6f,\"plugin\":%.6f,"
-            "\"ovs-vswitchd\":%.6f,\"ovsdb-server\":%.6f,\"total\":%.2f},"
-            "\"memory_used_bytes\":%llu}\n",
-            (long long)clock_ns(), atomic_load(&sampler->run->done), cpu.bench, cpu.plugin,
-            cpu.vswitchd, cpu.ovsdb, cpu.total,
-            (unsigned long long)(info.totalram - info.freeram) * info.mem_unit);
+            "%s\"total\":%.2f},\"memory_used_bytes\":%llu}\n",
+            (long long)clock_ns(), atomic_load(&sampler->run->done), cpu.bench, cpu.plugin, ovs,
+            cpu.total, (unsigned long long)(info.totalram - info.freeram) * info.mem_unit);
     if (sampler->progress) {
         fprintf(stderr, "\r%s %s: %d of %d pods ", sampler->run->variant->name, sampler->label,
                 atomic_load(&sampler->run->done), sampler->run->n_pods);

@@ -63,7 +63,7 @@ static void clear_results(struct bench_run *run)
     }
 }
 
-/* Each different reason once, the first few of them. */
+/* How many failed, and the first few in their own words. */
 static int note_failures(struct bench_run *run, const char *what)
 {
     int failed = 0, shown = 0;
@@ -107,7 +107,6 @@ static int phase(struct bench_run *run, const char *label, int concurrency,
     }
     bench_cpu_read(run, &before);
     rc = bench_for_pods(run, concurrency, step, stop_on_interrupt, &ret->t0_ns, err);
-    ret->t1_ns = clock_ns();
     bench_cpu_read(run, &after);
     ret->cpu = bench_cpu_minus(after, before);
     bench_sampler_stop(sampler);
@@ -220,8 +219,10 @@ static void find_ovs(struct bench_run *run)
  * Nothing of ours may be there that was not before (NULL: the run did not come that far); the work
  * folder must be empty to go.
  */
-static void look_for_leaks(struct bench_run *run, const struct bench_inventory *before)
+static bool nothing_left(struct bench_run *run, const struct bench_inventory *before)
 {
+    size_t problems = json_array_size(run->problems);
+    int cgroups = bench_sandbox_left(run);
     struct error err = {0};
 
     if (run->variant->driver->leaks && run->variant->driver->leaks(run, &err) < 0) {
@@ -233,15 +234,20 @@ static void look_for_leaks(struct bench_run *run, const struct bench_inventory *
     if (rmdir(run->work) < 0) {
         bench_problem(run, "namespaces are left in %s", run->work);
     }
+    if (cgroups) {
+        bench_problem(run, "%d cgroups are left", cgroups);
+    }
+    return json_array_size(run->problems) == problems;
 }
 
 int bench_run_one(const struct bench_options *options, const struct bench_variant *variant,
-                  const char *dir, bool *ret_valid, struct error *err)
+                  const char *dir, struct bench_outcome *ret, struct error *err)
 {
     struct bench_run run = {.options = options, .variant = variant, .spans_fd = -1};
     struct bench_inventory *before = NULL;
     int rc;
 
+    *ret = (struct bench_outcome){.clean = true};
     run.problems = json_array();
     str_copy(run.dir, sizeof(run.dir), dir);
     rc = open_run(&run, err);
@@ -250,7 +256,7 @@ int bench_run_one(const struct bench_options *options, const struct bench_varian
         rc = variant->driver->prepare(&run, err);
         if (rc == 0) {
             rc = run_pods(&run, &before, err);
-            look_for_leaks(&run, before);
+            ret->clean = nothing_left(&run, before);
         }
         variant->driver->finish(&run);
         rmdir(run.work);
@@ -261,7 +267,7 @@ int bench_run_one(const struct bench_options *options, const struct bench_varian
     if (rc == 0) {
         rc = bench_summarise(&run, err);
     }
-    *ret_valid = json_array_size(run.problems) == 0;
+    ret->valid = rc == 0 && json_array_size(run.problems) == 0;
     bench_inventory_free(before);
     cleanup_fd(&run.spans_fd);
     json_decref(run.problems);

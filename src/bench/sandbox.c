@@ -6,6 +6,7 @@
 #include "bench/bench-internal.h"
 #include "netlink/netlink.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -84,10 +85,13 @@ static int set_limits(struct bench_pod *pod, struct error *err)
     return 0;
 }
 
-/* Started from inside the pod's network namespace; one byte on its standard output means ready. */
+/*
+ * Started from inside the pod's network namespace; one byte on its standard output means ready. Its
+ * argument is for `sluice clean`, which must know it before it is in a cgroup.
+ */
 static int start_pause(struct bench_pod *pod, struct error *err)
 {
-    const char *const argv[] = {pod->run->options->pause, NULL};
+    const char *const argv[] = {pod->run->options->pause, pod->container_id, NULL};
     autoclose int netns = -1, ready = -1, child_end = -1;
     int saved = -1, ends[2], rc = netns_open(pod->netns_path, &netns, err);
     struct pollfd wait;
@@ -139,6 +143,29 @@ int bench_sandbox_start(struct bench_pod *pod, struct error *err)
         rc = step(pod, "vm", start_pause, err);
     }
     return rc < 0 ? rc : step(pod, "limits", set_limits, err);
+}
+
+int bench_sandbox_left(const struct bench_run *run)
+{
+    int left = 0;
+
+    for (const char *const *h = hierarchies(); *h; h++) {
+        char path[128], prefix[16];
+        struct dirent *entry;
+        DIR *dir;
+
+        snprintf(path, sizeof(path), "%s/%s/sluice", CGROUP_ROOT, *h);
+        snprintf(prefix, sizeof(prefix), "b%s-", run->id);
+        dir = opendir(path);
+        while (dir && (entry = readdir(dir))) {
+            left += str_has_prefix(entry->d_name, prefix);
+        }
+        if (dir) {
+            closedir(dir);
+            rmdir(path); /* fails while any pod has a group in it */
+        }
+    }
+    return left;
 }
 
 /* An empty group stays busy for a moment after its last process was reaped. */

@@ -4,6 +4,7 @@
 #include "stats/stats.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -21,6 +22,15 @@ struct stage {
 struct stages {
     struct stage stages[STAGES_MAX];
     size_t n;
+};
+
+/* What is told of a phase; the numbers are NaN when no pod came through it. */
+struct phase {
+    const struct bench_run *run;
+    const struct bench_cpu *cpu;
+    int n_pods; /* that came through */
+    double makespan_s, pods_per_s;
+    struct stages stages;
 };
 
 static struct stage *find_stage(struct stages *stages, const char *name, size_t capacity)
@@ -50,25 +60,11 @@ static bool is_teardown(const char *stage)
     return !strcmp(stage, "del") || str_has_prefix(stage, "del.");
 }
 
-/* In the order of span_stages, each followed by its steps; unknown ones last. */
-static int stage_rank(const char *name)
-{
-    for (size_t i = 0; i < span_n_stages; i++) {
-        size_t len = strlen(span_stages[i].name);
-
-        if (!strncmp(name, span_stages[i].name, len) && (!name[len] || name[len] == '.')) {
-            return (int)i;
-        }
-    }
-    return (int)span_n_stages;
-}
-
 static int compare_stages(const void *a, const void *b)
 {
     const struct stage *x = a, *y = b;
-    int by_rank = stage_rank(x->name) - stage_rank(y->name);
 
-    return by_rank ? by_rank : strcmp(x->name, y->name);
+    return span_stage_compare(x->name, y->name);
 }
 
 static void collect(struct stages *stages, const struct span_list *spans, bool teardown)
@@ -88,25 +84,29 @@ static void collect(struct stages *stages, const struct span_list *spans, bool t
     qsort(stages->stages, stages->n, sizeof(stages->stages[0]), compare_stages);
 }
 
-/* A phase lasts from its first request to the end of its last pod that made it. */
-static void bound_phase(struct bench_phase *phase, const struct span_list *spans, const char *stage)
+/* A phase lasts from its first request to the end of its last pod that made it: the last span of
+ * the stage that is the whole. */
+static void count_pods(struct phase *phase, int64_t t0_ns, const struct span_list *spans,
+                       const char *stage)
 {
-    bool any = false;
+    int64_t t1_ns = t0_ns;
 
     for (size_t i = 0; i < spans->n; i++) {
         const struct span *span = &spans->spans[i];
 
-        if (span->ok && !strcmp(span->stage, stage) && (!any || span->t1_ns > phase->t1_ns)) {
-            phase->t1_ns = span->t1_ns;
-            any = true;
+        if (span->ok && !strcmp(span->stage, stage)) {
+            phase->n_pods++;
+            t1_ns = span->t1_ns > t1_ns ? span->t1_ns : t1_ns;
         }
     }
+    phase->makespan_s = phase->n_pods ? (double)(t1_ns - t0_ns) / NSEC_PER_SEC : NAN;
+    phase->pods_per_s = phase->makespan_s > 0 ? phase->n_pods / phase->makespan_s : NAN;
 }
 
-static void clear(struct stages *stages)
+static void clear(struct phase *phase)
 {
-    for (size_t i = 0; i < stages->n; i++) {
-        free(stages->stages[i].seconds);
+    for (size_t i = 0; i < phase->stages.n; i++) {
+        free(phase->stages.stages[i].seconds);
     }
 }
 
@@ -120,20 +120,35 @@ static json_t *stage_json(const struct stage *stage)
                      "p99_s", stats_percentile(s, n, 99), "max_s", stats_percentile(s, n, 100));
 }
 
-static json_t *phase_json(const struct bench_run *run, const struct bench_phase *phase,
-                          const struct stages *stages)
+static json_t *number_or_null(double value)
 {
-    double makespan = (double)(phase->t1_ns - phase->t0_ns) / NSEC_PER_SEC;
+    return isnan(value) ? json_null() : json_real(value);
+}
+
+/* Open vSwitch has no numbers where its processes are not known. */
+static json_t *cpu_json(const struct bench_run *run, const struct bench_cpu *cpu)
+{
+    json_t *object = json_pack("{s:f, s:f}", "bench", cpu->bench, "plugin", cpu->plugin);
+
+    if (run->vswitchd_pid) {
+        json_object_set_new(object, "ovs-vswitchd", json_real(cpu->vswitchd));
+        json_object_set_new(object, "ovsdb-server", json_real(cpu->ovsdb));
+    }
+    json_object_set_new(object, "total", json_real(cpu->total));
+    return object;
+}
+
+static json_t *phase_json(const struct phase *phase)
+{
+    const struct stages *stages = &phase->stages;
     json_t *list = json_object();
 
     for (size_t i = 0; i < stages->n; i++) {
         json_object_set_new(list, stages->stages[i].name, stage_json(&stages->stages[i]));
     }
-    return json_pack("{s:f, s:f, s:{s:f, s:f, s:f, s:f, s:f}, s:o}", "makespan_s", makespan,
-                     "pods_per_s", makespan > 0 ? run->n_pods / makespan : 0.0, "cpu_s", "bench",
-                     phase->cpu.bench, "plugin", phase->cpu.plugin, "ovs-vswitchd",
-                     phase->cpu.vswitchd, "ovsdb-server", phase->cpu.ovsdb, "total",
-                     phase->cpu.total, "stages", list);
+    return json_pack("{s:o, s:o, s:o, s:o}", "makespan_s", number_or_null(phase->makespan_s),
+                     "pods_per_s", number_or_null(phase->pods_per_s), "cpu_s",
+                     cpu_json(phase->run, phase->cpu), "stages", list);
 }
 
 /* ---- the table ---- */
@@ -153,20 +168,27 @@ static void print_stages(const struct stages *stages)
     }
 }
 
-static void print_phase(const struct bench_run *run, const char *verb,
-                        const struct bench_phase *phase, const struct stages *stages)
+static void print_phase(const struct phase *phase, const char *verb)
 {
-    double makespan = (double)(phase->t1_ns - phase->t0_ns) / NSEC_PER_SEC;
+    const struct bench_cpu *cpu = phase->cpu;
 
-    if (!stages->n) {
-        return;
+    printf("  %d", phase->n_pods);
+    if (phase->n_pods < phase->run->n_pods) {
+        printf(" of %d", phase->run->n_pods);
     }
-    printf("  %d pods %s in %.3f s: %.0f pods/s; CPU %.2f s (plugins %.2f, bench %.2f, "
-           "ovs-vswitchd %.2f, ovsdb-server %.2f)\n",
-           run->n_pods, verb, makespan, makespan > 0 ? run->n_pods / makespan : 0.0,
-           phase->cpu.total, phase->cpu.plugin, phase->cpu.bench, phase->cpu.vswitchd,
-           phase->cpu.ovsdb);
-    print_stages(stages);
+    printf(" pods %s", verb);
+    if (phase->n_pods) {
+        printf(" in %.3f s: %.0f pods/s", phase->makespan_s, phase->pods_per_s);
+    }
+    printf("; host CPU %.2f s; of it plugins %.2f, bench %.2f", cpu->total, cpu->plugin,
+           cpu->bench);
+    if (phase->run->vswitchd_pid) {
+        printf(", ovs-vswitchd %.2f, ovsdb-server %.2f", cpu->vswitchd, cpu->ovsdb);
+    }
+    printf("\n");
+    if (phase->stages.n) {
+        print_stages(&phase->stages);
+    }
 }
 
 static void print_problems(const struct bench_run *run)
@@ -213,7 +235,8 @@ static json_t *run_json(const struct bench_run *run)
 
 int bench_summarise(struct bench_run *run, struct error *err)
 {
-    struct stages start = {0}, teardown = {0};
+    struct phase start = {.run = run, .cpu = &run->start.cpu};
+    struct phase teardown = {.run = run, .cpu = &run->teardown.cpu};
     autojson json_t *summary = NULL, *about = NULL;
     struct span_list spans = {0};
     int rc = span_read(run->spans_path, &spans, err);
@@ -224,13 +247,13 @@ int bench_summarise(struct bench_run *run, struct error *err)
     if (spans.bad_lines) {
         bench_problem(run, "%zu lines of spans.jsonl are not spans", spans.bad_lines);
     }
-    bound_phase(&run->start, &spans, "total");
-    bound_phase(&run->teardown, &spans, "del");
-    collect(&start, &spans, false);
-    collect(&teardown, &spans, true);
-    summary = json_pack("{s:i, s:i, s:i, s:o, s:o}", "v", 1, "pods", run->n_pods, "failed",
-                        run->n_failed, "start", phase_json(run, &run->start, &start), "teardown",
-                        phase_json(run, &run->teardown, &teardown));
+    count_pods(&start, run->start.t0_ns, &spans, "total");
+    count_pods(&teardown, run->teardown.t0_ns, &spans, "del");
+    collect(&start.stages, &spans, false);
+    collect(&teardown.stages, &spans, true);
+    summary =
+        json_pack("{s:i, s:i, s:i, s:o, s:o}", "v", 1, "pods", run->n_pods, "failed", run->n_failed,
+                  "start", phase_json(&start), "teardown", phase_json(&teardown));
     about = run_json(run);
     rc = write_json(run->dir, "run.json", about, err);
     if (rc == 0) {
@@ -241,8 +264,8 @@ int bench_summarise(struct bench_run *run, struct error *err)
         json_dumpf(about, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
         printf("\n");
     } else {
-        print_phase(run, "started", &run->start, &start);
-        print_phase(run, "removed", &run->teardown, &teardown);
+        print_phase(&start, "started");
+        print_phase(&teardown, "removed");
         print_problems(run);
     }
     fflush(stdout);

@@ -345,11 +345,14 @@ static int read_all(const struct cni_request *request, struct cni_conf *conf, st
         (rc = json_read_array(conf->json, NULL, "cni.dev/valid-attachments",
                               &conf->valid_attachments, err)) < 0 ||
         (rc = json_read_string(conf->json, NULL, "sluiceDir", &dir, err)) < 0 ||
-        (rc = read_kind_keys(conf, err)) < 0 ||
-        (rc = refuse_unsupported(conf->json, runtime, err)) < 0 ||
-        (rc = read_mac(conf, request, runtime, args_cni, err)) < 0 ||
-        (rc = read_requested(&conf->attachment, request, runtime, args_cni, err)) < 0 ||
-        (rc = read_addresses(conf, request, err)) < 0) {
+        (rc = read_kind_keys(conf, err)) < 0 || (rc = read_addresses(conf, request, err)) < 0) {
+        return rc;
+    }
+    /* What is wanted of a new device is nothing that taking one away may fail for. */
+    if (strcmp(request->command, "DEL") != 0 &&
+        ((rc = refuse_unsupported(conf->json, runtime, err)) < 0 ||
+         (rc = read_mac(conf, request, runtime, args_cni, err)) < 0 ||
+         (rc = read_requested(&conf->attachment, request, runtime, args_cni, err)) < 0)) {
         return rc;
     }
     conf->instance = instance_dir(dir);
@@ -382,6 +385,7 @@ int cni_conf_parse(const struct cni_request *request, struct cni_conf *ret, stru
         ret->attachment.key.ifname = "lo"; /* whatever the runtime calls it */
     }
     ret->attachment.netns_path = request->netns;
+    ret->attachment.cni_args = request->args;
     ret->attachment.conf_json = ret->json;
     attachment_prepare(&ret->attachment, ret->instance);
     return 0;

@@ -122,7 +122,7 @@ static int verb_status(struct kind_env *env, struct cni_conf *conf, json_t **ret
         }
     }
     if (rc == 0 && at->addresses == ADDRESSES_DELEGATED) {
-        rc = ipam_delegate(&at->delegate, "STATUS", NULL, err);
+        rc = attachment_delegate(at, "STATUS", NULL, err);
     }
     if (rc < 0) {
         err->code = CNI_NOT_AVAILABLE;

@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -16,15 +17,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEADLINE_S  60
-#define PLUGIN_PATH "/opt/cni/bin:/usr/lib/cni"
+#define DEADLINE_S 60
 
 struct clean {
     const char *instance;
     bool all_instances;
     char alias_prefix[KIND_ALIAS_MAX];
     struct kind_env env;
-    struct host_clean_report report;
+    struct host_clean_report *report;
     struct error first;
 };
 
@@ -62,8 +62,8 @@ static int del_with_conf(const struct record *record, struct error *err)
                                   .container_id = record->key.container_id,
                                   .netns = record->netns_path,
                                   .ifname = record->key.ifname,
-                                  .args = "",
-                                  .path = PLUGIN_PATH,
+                                  .args = record->cni_args,
+                                  .path = record->cni_path,
                                   .input = input,
                                   .input_len = input ? strlen(input) : 0};
 
@@ -83,10 +83,10 @@ static int clean_record(const struct record *record, void *cookie)
     struct error err = {0};
     int rc = record->conf ? del_with_conf(record, &err) : 0;
 
-    /* What DEL could not reach (an OVS that is gone) must not keep the record for ever. */
-    if (record_remove(clean->instance, &record->key, NULL) == 0) {
-        clean->report.attachments++;
+    if (rc == 0) {
+        rc = record_remove(clean->instance, &record->key, &err);
     }
+    clean->report->attachments += rc == 0;
     note(clean, rc, &err);
     return 0;
 }
@@ -103,7 +103,7 @@ static int clean_device(const struct link_info *info, void *cookie)
         return 0;
     }
     rc = host_device_delete(&clean->env, info->name, &err);
-    clean->report.devices += rc == 0;
+    clean->report->devices += rc == 0;
     note(clean, rc, &err);
     return 0;
 }
@@ -136,7 +136,7 @@ static void clean_ports(struct clean *clean, const char *socket_path)
     }
     if (rc == 0 && n) {
         rc = ovs_ports_del(db, names, n, true, deadline_ns, &err);
-        clean->report.ports += rc == 0 ? (int)n : 0;
+        clean->report->ports += rc == 0 ? (int)n : 0;
     }
     note(clean, rc, &err);
     free(names);
@@ -146,26 +146,41 @@ static void clean_ports(struct clean *clean, const char *socket_path)
 
 /* ---- what a bench that was killed leaves ---- */
 
+static const char *const cgroup_roots[] = {"/sys/fs/cgroup/sluice", "/sys/fs/cgroup/cpu/sluice",
+                                           "/sys/fs/cgroup/memory/sluice",
+                                           "/sys/fs/cgroup/pids/sluice"};
+
 struct bench_left {
     struct clean *clean;
     const char *run; /* name of the run's folder: its container IDs are b<run>-... */
     const char *cgroup_root;
 };
 
-static void kill_group(const char *group, struct clean *clean)
+/* A pause process says in its argument whose it is, from before it is in any cgroup. */
+static void clean_process(const char *name, void *cookie)
 {
-    autofree char *path = str_printf("%s/cgroup.procs", group);
-    autofile FILE *procs = path ? fopen(path, "re") : NULL;
-    int pid;
+    const struct bench_left *left = cookie;
+    char path[64], target[PATH_MAX] = "";
+    autofree char *arguments = NULL;
+    const char *argument;
+    size_t len;
+    int64_t pid;
 
-    while (procs && fscanf(procs, "%d", &pid) == 1) {
-        char exe[64], target[512] = "";
-
-        snprintf(exe, sizeof(exe), "/proc/%d/exe", pid);
-        if (readlink(exe, target, sizeof(target) - 1) > 0 && strstr(target, "/sluice-pause") &&
-            kill(pid, SIGKILL) == 0) {
-            clean->report.processes++;
-        }
+    if (str_to_int64(name, 1, INT32_MAX, &pid) < 0) {
+        return;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    if (readlink(path, target, sizeof(target) - 1) < 0 || !strstr(target, "/sluice-pause")) {
+        return;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+    if (file_read(path, PATH_MAX, &arguments, &len) < 0 || strlen(arguments) + 1 >= len) {
+        return;
+    }
+    argument = arguments + strlen(arguments) + 1;
+    if (argument[0] == 'b' && str_has_prefix(argument + 1, left->run) &&
+        kill((pid_t)pid, SIGKILL) == 0) {
+        left->clean->report->processes++;
     }
 }
 
@@ -174,13 +189,12 @@ static void clean_cgroup(const char *name, void *cookie)
     const struct bench_left *left = cookie;
     autofree char *path = str_printf("%s/%s", left->cgroup_root, name);
 
-    if (!path || name[0] != 'b' || strncmp(name + 1, left->run, strlen(left->run)) != 0) {
+    if (!path || name[0] != 'b' || !str_has_prefix(name + 1, left->run)) {
         return;
     }
-    kill_group(path, left->clean);
     for (int i = 0; i < 200; i++) {
         if (rmdir(path) == 0) {
-            left->clean->report.cgroups++;
+            left->clean->report->cgroups++;
             return;
         }
         clock_sleep_ns(5 * NSEC_PER_MSEC);
@@ -194,15 +208,12 @@ static void clean_namespace(const char *name, void *cookie)
     struct error err = {0};
     int rc = path ? netns_delete(path, &err) : error_sys(&err, -ENOMEM, "path");
 
-    left->clean->report.namespaces += rc == 0;
+    left->clean->report->namespaces += rc == 0;
     note(left->clean, rc, &err);
 }
 
 static void clean_bench_run(const char *name, void *cookie)
 {
-    static const char *const roots[] = {"/sys/fs/cgroup/sluice", "/sys/fs/cgroup/cpu/sluice",
-                                        "/sys/fs/cgroup/memory/sluice",
-                                        "/sys/fs/cgroup/pids/sluice"};
     struct bench_left left = {.clean = cookie, .run = name};
     autofree char *path = str_printf("%s/bench/%s", left.clean->instance, name);
     struct stat st;
@@ -210,43 +221,58 @@ static void clean_bench_run(const char *name, void *cookie)
     if (!path || lstat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
         return;
     }
-    for (size_t i = 0; i < ARRAY_SIZE(roots); i++) {
-        left.cgroup_root = roots[i];
-        for_names(roots[i], clean_cgroup, &left);
-        rmdir(roots[i]); /* goes when nobody else has a group in it */
+    for_names("/proc", clean_process, &left);
+    for (size_t i = 0; i < ARRAY_SIZE(cgroup_roots); i++) {
+        left.cgroup_root = cgroup_roots[i];
+        for_names(cgroup_roots[i], clean_cgroup, &left);
     }
     for_names(path, clean_namespace, &left);
+}
+
+/* A bench at work would have its pods taken away under it. */
+static int check_no_bench(const char *instance, struct error *err)
+{
+    autofree char *path = str_printf("%s/bench/lock", instance);
+    autoclose int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    if (fd >= 0 && fcntl(fd, F_SETLK, &lock) < 0) {
+        return error_set(err, -EBUSY, "a bench is at work on instance %s: let it end first",
+                         instance);
+    }
+    return 0;
 }
 
 /* Only what Sluice keeps there: a directory that a user named may hold other things. */
 static void clean_files(struct clean *clean)
 {
-    static const char *const ours[] = {"attachments", "bench", "ipam", "ovs.lock"};
+    static const char *const ours[] = {"attachments", "bench", "ipam", "ovs.lock", "ports.lock"};
     struct error err = {0};
 
     for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
         autofree char *path = str_printf("%s/%s", clean->instance, ours[i]);
-        int rc;
+        int rc = path ? dir_remove(path) : -ENOMEM;
 
-        if (!path || access(path, F_OK) < 0) {
-            continue;
-        }
-        rc = dir_remove(path);
-        note(clean, rc < 0 ? error_sys(&err, rc, "remove %s", path) : 0, &err);
+        note(clean, rc < 0 ? error_sys(&err, rc, "remove %s", path ? path : ours[i]) : 0, &err);
     }
     rmdir(clean->instance);
+    instance_forget(clean->instance);
 }
 
-int host_clean(const char *instance, bool all_instances, struct host_clean_report *ret,
-               struct error *err)
+/* One instance. Its records and leases stay when something of theirs could not be removed. */
+static int clean_instance(const char *instance, bool all_marks, struct host_clean_report *report,
+                          struct error *err)
 {
-    struct clean clean = {.instance = instance, .all_instances = all_instances};
+    struct clean clean = {.instance = instance, .all_instances = all_marks, .report = report};
     autofree char *bench = str_printf("%s/bench", instance);
     struct ovs_private_status ovs;
     struct error later = {0};
     char socket_path[PATH_MAX];
-    int rc = kind_env_open(&clean.env, instance, clock_ns() + DEADLINE_S * NSEC_PER_SEC, err);
+    int rc = check_no_bench(instance, err);
 
+    if (rc == 0) {
+        rc = kind_env_open(&clean.env, instance, clock_ns() + DEADLINE_S * NSEC_PER_SEC, err);
+    }
     if (rc < 0) {
         return rc;
     }
@@ -262,14 +288,55 @@ int host_clean(const char *instance, bool all_instances, struct host_clean_repor
         clean_ports(&clean, OVS_SYSTEM_SOCKET);
     }
     if (ovs_private_status(instance, &ovs, NULL) == 0 && (ovs.ovsdb_pid || ovs.vswitchd_pid)) {
-        clean.report.switches++;
+        report->switches++;
     }
     note(&clean, ovs_private_down(instance, &later), &later);
-    clean_files(&clean);
+    if (!clean.first.errnum) {
+        clean_files(&clean);
+    }
     kind_env_close(&clean.env);
-    *ret = clean.report;
     if (clean.first.errnum) {
         *err = clean.first;
     }
     return clean.first.errnum;
+}
+
+struct clean_all {
+    struct host_clean_report *report;
+    struct error *err;
+    int rc;
+};
+
+static void clean_noted(const char *instance, void *cookie)
+{
+    struct clean_all *all = cookie;
+    struct error err = {0};
+    int rc = strcmp(instance, INSTANCE_DEFAULT_DIR) == 0
+                 ? 0
+                 : clean_instance(instance, false, all->report, &err);
+
+    if (rc < 0 && all->rc == 0) {
+        all->rc = rc;
+        *all->err = err;
+    }
+}
+
+int host_clean(const char *instance, struct host_clean_report *ret, struct error *err)
+{
+    struct clean_all all = {.report = ret, .err = err};
+    struct error later = {0};
+    int rc;
+
+    if (instance) {
+        rc = clean_instance(instance, false, ret, err);
+    } else {
+        /* Those that were noted, each by its own records; then the default one and every mark. */
+        instance_list(clean_noted, &all);
+        rc = clean_instance(INSTANCE_DEFAULT_DIR, all.rc == 0, ret, all.rc < 0 ? &later : err);
+        rc = all.rc < 0 ? all.rc : rc;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(cgroup_roots); i++) {
+        rmdir(cgroup_roots[i]); /* goes when nobody has a group in it */
+    }
+    return rc;
 }

@@ -28,24 +28,33 @@ struct exam {
     const char *instance;
 };
 
-static struct host_finding *found(struct exam *exam, const char *topic, const char *what,
-                                  enum host_state state, const char *hint, const char *fmt, ...)
-    PRINTF_LIKE(6, 7);
+static struct host_finding *found(struct exam *exam, const char *topic, const char *what, bool ok,
+                                  const char *hint, const char *fmt, ...) PRINTF_LIKE(6, 7);
 
-static struct host_finding *found(struct exam *exam, const char *topic, const char *what,
-                                  enum host_state state, const char *hint, const char *fmt, ...)
+static struct host_finding *found(struct exam *exam, const char *topic, const char *what, bool ok,
+                                  const char *hint, const char *fmt, ...)
 {
     static struct host_finding spare; /* past the table's end: never shown */
     struct host_finding *finding =
         exam->n < HOST_FINDINGS_MAX ? &exam->findings[exam->n++] : &spare;
     va_list args;
 
-    *finding = (struct host_finding){.topic = topic, .what = what, .state = state};
+    *finding =
+        (struct host_finding){.topic = topic, .what = what, .state = ok ? HOST_OK : HOST_LIMITED};
     va_start(args, fmt);
     vsnprintf(finding->detail, sizeof(finding->detail), fmt, args);
     va_end(args);
-    snprintf(finding->hint, sizeof(finding->hint), "%s", state == HOST_OK ? "" : hint);
+    snprintf(finding->hint, sizeof(finding->hint), "%s", ok ? "" : hint);
     return finding;
+}
+
+/* Nothing works without it: it is not limited but missing. */
+static void need(struct host_finding *finding)
+{
+    finding->needed = true;
+    if (finding->state != HOST_OK) {
+        finding->state = HOST_MISSING;
+    }
 }
 
 /* The first line of a file, or "" when it can't be read. */
@@ -72,7 +81,7 @@ static void examine_instance(struct exam *exam)
         return;
     }
     in_memory = fs.f_type == TMPFS_MAGIC;
-    found(exam, "system", "instance", in_memory ? HOST_OK : HOST_LIMITED,
+    found(exam, "system", "instance", in_memory,
           "give --instance a place on a tmpfs: a disk costs a plugin twice its own time",
           "%s is%s in memory", exam->instance, in_memory ? "" : " not");
 }
@@ -87,27 +96,22 @@ static void examine_system(struct exam *exam)
 
     uname(&host);
     sysinfo(&memory);
-    found(exam, "system", "root", root ? HOST_OK : HOST_MISSING, "run as root", "user id %d",
-          (int)geteuid())
-        ->needed = true;
-    found(exam, "system", "kernel", HOST_OK, "", "%s, %ld CPUs, %llu MiB", host.release,
+    need(found(exam, "system", "root", root, "run as root", "user id %d", (int)geteuid()));
+    found(exam, "system", "kernel", true, "", "%s, %ld CPUs, %llu MiB", host.release,
           sysconf(_SC_NPROCESSORS_ONLN),
           (unsigned long long)memory.totalram * memory.mem_unit >> 20);
-    found(exam, "system", "cgroups",
-          v2 || access("/sys/fs/cgroup/memory", F_OK) == 0 ? HOST_OK : HOST_MISSING,
+    found(exam, "system", "cgroups", v2 || access("/sys/fs/cgroup/memory", F_OK) == 0,
           "mount a cgroup hierarchy at /sys/fs/cgroup", "%s", v2 ? "v2" : "v1");
     getrlimit(RLIMIT_NOFILE, &files);
-    found(exam, "system", "open files", files.rlim_max >= 4096 ? HOST_OK : HOST_LIMITED,
+    found(exam, "system", "open files", files.rlim_max >= 4096,
           "raise it: ulimit -n, or LimitNOFILE= in the service", "at most %llu",
           (unsigned long long)files.rlim_max);
     examine_instance(exam);
     first_line("/proc/sys/user/max_net_namespaces", lockdown, sizeof(lockdown));
-    found(exam, "system", "network namespaces",
-          strtol(lockdown, NULL, 10) >= 400 ? HOST_OK : HOST_LIMITED,
+    found(exam, "system", "network namespaces", strtol(lockdown, NULL, 10) >= 400,
           "raise sysctl user.max_net_namespaces", "at most %s", lockdown);
     first_line("/sys/kernel/security/lockdown", lockdown, sizeof(lockdown));
-    found(exam, "system", "lockdown",
-          !lockdown[0] || strstr(lockdown, "[none]") ? HOST_OK : HOST_LIMITED,
+    found(exam, "system", "lockdown", !lockdown[0] || strstr(lockdown, "[none]"),
           "tracing falls back to tracepoints", "%s", lockdown[0] ? lockdown : "none");
 }
 
@@ -128,14 +132,17 @@ static void try_link(struct exam *exam, struct netlink *nl, const struct link_tr
                              .parent = below ? parent : 0,
                              .parent_nsid = -1,
                              .macvlan_mode = MACVLAN_MODE_BRIDGE};
+    struct host_finding *finding;
     struct error err = {0};
     int rc;
 
     link_put_create(nl, &spec);
     rc = netlink_send(nl, NULL, &err);
-    found(exam, "links", trial->kind, rc == 0 ? HOST_OK : HOST_MISSING, trial->hint, "%s",
-          rc == 0 ? "works" : strerror(-rc))
-        ->needed = trial->needed;
+    finding = found(exam, "links", trial->kind, rc == 0, trial->hint, "%s",
+                    rc == 0 ? "works" : strerror(-rc));
+    if (trial->needed) {
+        need(finding);
+    }
     if (rc == 0) {
         link_put_delete(nl, 0, "sltry");
         netlink_send(nl, NULL, NULL);
@@ -164,8 +171,8 @@ static void examine_links(struct exam *exam, struct netlink *nl)
         try_link(exam, nl, &trials[i], answer.ifindex);
     }
     rc = tap_open(-1, "sltap", 0, false, &tap, &err);
-    found(exam, "links", "tap", rc == 0 ? HOST_OK : HOST_MISSING,
-          "modprobe tun; OVS's userspace datapath needs it", "%s", rc == 0 ? "works" : err.text);
+    found(exam, "links", "tap", rc == 0, "modprobe tun; OVS's userspace datapath needs it", "%s",
+          rc == 0 ? "works" : err.text);
 }
 
 static void examine_tc(struct exam *exam, struct netlink *nl)
@@ -183,12 +190,12 @@ static void examine_tc(struct exam *exam, struct netlink *nl)
         netlink_send(nl, &answer, NULL);
         qdisc_put_add(nl, answer.ifindex, qdiscs[i]);
         rc = netlink_send(nl, NULL, &err);
-        found(exam, "tc", qdiscs[i], rc == 0 ? HOST_OK : HOST_MISSING,
-              "a kernel with CONFIG_NET_SCH_INGRESS", "%s", rc == 0 ? "works" : strerror(-rc));
+        found(exam, "tc", qdiscs[i], rc == 0, "a kernel with CONFIG_NET_SCH_INGRESS", "%s",
+              rc == 0 ? "works" : strerror(-rc));
         if (rc == 0 && i == 0 && link_get(nl, 0, "lo", &lo, NULL) == 0) {
             filter_put_redirect(nl, answer.ifindex, lo.ifindex);
             rc = netlink_send(nl, NULL, &err);
-            found(exam, "tc", "u32 redirect", rc == 0 ? HOST_OK : HOST_MISSING,
+            found(exam, "tc", "u32 redirect", rc == 0,
                   "a kernel with CONFIG_NET_CLS_U32 and CONFIG_NET_ACT_MIRRED", "%s",
                   rc == 0 ? "works" : strerror(-rc));
         }
@@ -204,9 +211,8 @@ static void examine_network(struct exam *exam)
     int saved = -1;
 
     if (netns_open_own(&saved, &err) < 0 || unshare(CLONE_NEWNET) < 0) {
-        found(exam, "links", "namespaces", HOST_MISSING, "run as root; a kernel with CONFIG_NET_NS",
-              "%s", err.text[0] ? err.text : strerror(errno))
-            ->needed = true;
+        need(found(exam, "links", "namespaces", false, "run as root; a kernel with CONFIG_NET_NS",
+                   "%s", err.text[0] ? err.text : strerror(errno)));
         cleanup_fd(&saved);
         return;
     }
@@ -221,34 +227,26 @@ static void examine_network(struct exam *exam)
 
 struct file_trial {
     const char *topic, *what, *path, *hint;
-    enum host_state otherwise;
     bool needed;
 };
 
 static const struct file_trial file_trials[] = {
-    {"ovs", "ovsdb-server", "/usr/sbin/ovsdb-server", "apt-get install openvswitch-switch",
-     HOST_MISSING, true},
-    {"ovs", "ovs-vswitchd", "/usr/sbin/ovs-vswitchd", "apt-get install openvswitch-switch",
-     HOST_MISSING, true},
+    {"ovs", "ovsdb-server", "/usr/sbin/ovsdb-server", "apt-get install openvswitch-switch", true},
+    {"ovs", "ovs-vswitchd", "/usr/sbin/ovs-vswitchd", "apt-get install openvswitch-switch", true},
     {"ovs", "kernel datapath", "/sys/module/openvswitch",
-     "modprobe openvswitch; the userspace datapath does without", HOST_LIMITED, false},
+     "modprobe openvswitch; the userspace datapath does without", false},
     {"ovs", "DPDK", "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk",
      "apt-get install openvswitch-switch-dpdk librte-mempool-ring23; only vhost-user needs it",
-     HOST_LIMITED, false},
+     false},
     {"cni", "reference plugins", "/usr/lib/cni/macvlan",
-     "apt-get install containernetworking-plugins; only comparisons need them", HOST_LIMITED,
-     false},
-    {"vm", "QEMU", "/usr/bin/qemu-system-x86_64", "apt-get install qemu-system-x86", HOST_LIMITED,
-     false},
-    {"vm", "vhost-net", "/dev/vhost-net", "modprobe vhost_net; only speed depends on it",
-     HOST_LIMITED, false},
-    {"containers", "containerd", "/usr/bin/containerd", "apt-get install containerd", HOST_LIMITED,
-     false},
-    {"report", "gnuplot", "/usr/bin/gnuplot", "apt-get install gnuplot-nox", HOST_MISSING, false},
-    {"bpf", "kernel BTF", "/sys/kernel/btf/vmlinux", "a kernel with CONFIG_DEBUG_INFO_BTF",
-     HOST_MISSING, false},
+     "apt-get install containernetworking-plugins; only comparisons need them", false},
+    {"vm", "QEMU", "/usr/bin/qemu-system-x86_64", "apt-get install qemu-system-x86", false},
+    {"vm", "vhost-net", "/dev/vhost-net", "modprobe vhost_net; only speed depends on it", false},
+    {"containers", "containerd", "/usr/bin/containerd", "apt-get install containerd", false},
+    {"report", "gnuplot", "/usr/bin/gnuplot", "apt-get install gnuplot-nox", false},
+    {"bpf", "kernel BTF", "/sys/kernel/btf/vmlinux", "a kernel with CONFIG_DEBUG_INFO_BTF", false},
     {"bpf", "kprobes", "/sys/bus/event_source/devices/kprobe",
-     "a kernel with CONFIG_KPROBE_EVENTS; tracepoints do without", HOST_LIMITED, false},
+     "a kernel with CONFIG_KPROBE_EVENTS; tracepoints do without", false},
 };
 
 static void examine_files(struct exam *exam)
@@ -256,10 +254,12 @@ static void examine_files(struct exam *exam)
     for (size_t i = 0; i < ARRAY_SIZE(file_trials); i++) {
         const struct file_trial *trial = &file_trials[i];
         bool there = access(trial->path, F_OK) == 0;
+        struct host_finding *finding = found(exam, trial->topic, trial->what, there, trial->hint,
+                                             "%s%s", there ? "" : "no ", trial->path);
 
-        found(exam, trial->topic, trial->what, there ? HOST_OK : trial->otherwise, trial->hint,
-              "%s%s", there ? trial->path : "no ", there ? "" : trial->path)
-            ->needed = trial->needed;
+        if (trial->needed) {
+            need(finding);
+        }
     }
 }
 
@@ -269,7 +269,7 @@ static void examine_ovs(struct exam *exam)
     struct ovs_private_status status = {0};
 
     ovs_private_status(exam->instance, &status, NULL);
-    found(exam, "ovs", "running", status.running || system_ovs ? HOST_OK : HOST_LIMITED,
+    found(exam, "ovs", "running", status.running || system_ovs,
           "sluice ovs up; bench starts one by itself", "%s",
           status.running ? exam->instance
           : system_ovs   ? OVS_SYSTEM_SOCKET
@@ -283,7 +283,7 @@ static void examine_kvm(struct exam *exam)
     autoclose int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     int version = fd >= 0 ? ioctl(fd, KVM_GET_API_VERSION, 0) : -1;
 
-    found(exam, "vm", "KVM", version == KVM_API_VERSION ? HOST_OK : HOST_LIMITED,
+    found(exam, "vm", "KVM", version == KVM_API_VERSION,
           "hardware virtualisation; QEMU emulates without it, many times slower", "%s",
           fd < 0                       ? strerror(errno)
           : version == KVM_API_VERSION ? "/dev/kvm opens"
@@ -301,12 +301,8 @@ static void examine_hugepages(struct exam *exam)
         sscanf(line, "HugePages_Free: %llu", &free_pages);
         sscanf(line, "Hugepagesize: %llu", &kib);
     }
-    found(exam, "vm", "hugepages",
-          total ? HOST_OK
-          : kib ? HOST_LIMITED
-                : HOST_MISSING,
-          "sysctl vm.nr_hugepages=N; only OVS-DPDK needs them", "%llu of %llu KiB, %llu free",
-          total, kib, free_pages);
+    found(exam, "vm", "hugepages", total > 0, "sysctl vm.nr_hugepages=N; only OVS-DPDK needs them",
+          "%llu of %llu KiB, %llu free", total, kib, free_pages);
 }
 
 static void examine_tracepoint(struct exam *exam)
@@ -319,10 +315,7 @@ static void examine_tracepoint(struct exam *exam)
                    access("/sys/kernel/debug/tracing/events", F_OK) == 0;
     bool there = access(places[0], F_OK) == 0 || access(places[1], F_OK) == 0;
 
-    found(exam, "bpf", "lock tracepoints",
-          there     ? HOST_OK
-          : mounted ? HOST_MISSING
-                    : HOST_LIMITED,
+    found(exam, "bpf", "lock tracepoints", there,
           mounted ? "Linux 5.19 or newer" : "mount -t tracefs none /sys/kernel/tracing, then again",
           "%s",
           there     ? "lock:contention_begin"

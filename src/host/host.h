@@ -35,9 +35,9 @@ struct host_clean_report {
 
 /*
  * Removes what an instance has made and left: attachments, devices, OVS ports, leases, records,
- * bench's namespaces, processes and cgroups, its private OVS, its directory. all_instances: also
- * every device and OVS port that any other instance marked as Sluice's. Goes on after a failure;
- * returns the first.
+ * bench's namespaces, processes and cgroups, its private OVS, its directory. instance NULL: the
+ * default one, every other that was noted (instance_register), and whatever else is marked as
+ * Sluice's. Goes on after a failure, keeps the records of what could not be removed, and returns
+ * the first; -EBUSY while a bench is at work there. Adds to *ret.
  */
-int host_clean(const char *instance, bool all_instances, struct host_clean_report *ret,
-               struct error *err);
+int host_clean(const char *instance, struct host_clean_report *ret, struct error *err);

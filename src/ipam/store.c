@@ -24,11 +24,11 @@ static int lock_ours(struct store *store, const char *instance, struct error *er
     if (!dir || !path || !store->log.path) {
         return error_sys(err, -ENOMEM, "store");
     }
-    rc = file_lock(path, &store->lock_fd);
+    rc = file_lock(path, false, &store->lock_fd);
     if (rc == -ENOENT) {
         rc = dir_make(dir, 0755);
         if (rc == 0) {
-            rc = file_lock(path, &store->lock_fd);
+            rc = file_lock(path, false, &store->lock_fd);
         }
     }
     return rc < 0 ? error_sys(err, rc, "lock %s", path) : 0;

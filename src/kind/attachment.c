@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* IPv4 needs none of IPv6's chatter, which makes bridges and OVS quadratic. */
 static bool wants_ipv6(const struct ipam_result *result)
@@ -85,6 +86,42 @@ static int open_pod(struct kind_env *env, struct attachment *at, struct error *e
     return netlink_open(at->netns_fd, &at->pod, err);
 }
 
+/* ipam_delegate with this attachment's CNI_* variables: ours are the runtime's only when it calls
+ * for this attachment, not in GC or `sluice clean`. */
+int attachment_delegate(const struct attachment *at, const char *command, struct ipam_result *ret,
+                        struct error *err)
+{
+    const char *const values[][2] = {{"CNI_CONTAINERID", at->key.container_id},
+                                     {"CNI_IFNAME", at->key.ifname},
+                                     {"CNI_NETNS", at->netns_path},
+                                     {"CNI_ARGS", at->cni_args},
+                                     {"CNI_PATH", at->delegate.cni_path}};
+    struct ipam_delegate delegate = at->delegate;
+    const char *env[64];
+    char *own[ARRAY_SIZE(values)];
+    size_t n = 0;
+    int rc;
+
+    for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+        own[i] = str_printf("%s=%s", values[i][0], values[i][1] ? values[i][1] : "");
+        if (own[i]) {
+            env[n++] = own[i];
+        }
+    }
+    for (char **e = environ; *e && n < ARRAY_SIZE(env) - 1; e++) {
+        if (!str_has_prefix(*e, "CNI_")) {
+            env[n++] = *e;
+        }
+    }
+    env[n] = NULL;
+    delegate.env = env;
+    rc = ipam_delegate(&delegate, command, ret, err);
+    for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+        free(own[i]);
+    }
+    return rc;
+}
+
 static int take_addresses(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct ipam_owner owner = {at->key.container_id, at->key.ifname};
@@ -98,7 +135,7 @@ static int take_addresses(struct kind_env *env, struct attachment *at, struct er
         rc = ipam_allocate(at->ipam, env->instance, &owner, at->requested, at->n_requested,
                            &at->result, err);
     } else {
-        rc = ipam_delegate(&at->delegate, "ADD", &at->result, err);
+        rc = attachment_delegate(at, "ADD", &at->result, err);
     }
     attachment_span(env, at, "cni.ipam", t0, rc);
     return rc;
@@ -112,7 +149,7 @@ static int give_addresses_back(struct kind_env *env, struct attachment *at, stru
     case ADDRESSES_HOST_LOCAL:
         return ipam_release(at->ipam, env->instance, &owner, err);
     case ADDRESSES_DELEGATED:
-        return ipam_delegate(&at->delegate, "DEL", NULL, err);
+        return attachment_delegate(at, "DEL", NULL, err);
     case ADDRESSES_NONE:
         break;
     }
@@ -168,16 +205,16 @@ static int set_up_pod(struct kind_env *env, struct attachment *at, struct error 
     return rc;
 }
 
-/* What DEL does and what a failed ADD is undone with: goes on after a failure, returns the first.
+/*
+ * What DEL does and what a failed ADD is undone with. The addresses go back only when the device is
+ * gone, and the record last, so that whatever failed can be tried again.
  */
 static int take_apart(struct kind_env *env, struct attachment *at, struct error *err)
 {
-    struct error later;
     int rc = at->kind->del(env, at, err);
-    int other = give_addresses_back(env, at, rc < 0 ? &later : err);
 
     if (rc == 0) {
-        rc = other;
+        rc = give_addresses_back(env, at, err);
     }
     if (rc == 0 && !at->kind->plain) {
         rc = record_remove(env->instance, &at->key, err);
@@ -215,6 +252,7 @@ static int build(struct kind_env *env, struct attachment *at, struct error *err)
 
 int attachment_add(struct kind_env *env, struct attachment *at, struct error *err)
 {
+    autoclose int lock = -1;
     struct error undo;
     struct ovsdb *db;
     int rc = open_pod(env, at, err);
@@ -229,9 +267,16 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
                                (rc = port_check_datapath(env, &at->conf, err)) < 0)) {
         return rc; /* found out before anything is made */
     }
+    if (at->kind->needs_bridge) {
+        ovs_socket_path(at->conf.socket_file, env->instance, at->ovs_socket,
+                        sizeof(at->ovs_socket));
+    }
     rc = choose_mac(at, err);
     if (rc == 0 && at->conf.has_mac) {
         rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
+    }
+    if (rc == 0 && at->kind->has_port) {
+        rc = port_lock(env, true, &lock, err);
     }
     if (rc == 0) {
         rc = record_claim(env, at, err);
@@ -262,6 +307,10 @@ static void find_pod(struct kind_env *env, struct attachment *at)
     }
     if (record_read(env->instance, &at->key, &record, NULL) == 0) {
         at->mac = record.mac;
+        if (record.ovs_socket[0] &&
+            str_copy(at->ovs_socket, sizeof(at->ovs_socket), record.ovs_socket) == 0) {
+            at->conf.socket_file = at->ovs_socket;
+        }
         at->netns_path = record.netns_path;
         if (!at->pod && record.netns_path[0] && open_pod(env, at, NULL) == 0 &&
             (netns_identify(at->netns_fd, &id) < 0 || !netns_same(&id, &record.netns))) {

@@ -105,7 +105,7 @@ static int check_lease(struct kind_env *env, struct attachment *at, struct error
             err->errnum = rc = -ESTALE;
         }
     } else if (at->addresses == ADDRESSES_DELEGATED) {
-        rc = ipam_delegate(&at->delegate, "CHECK", NULL, err);
+        rc = attachment_delegate(at, "CHECK", NULL, err);
     }
     return rc;
 }
@@ -118,6 +118,10 @@ static int check_record(struct kind_env *env, struct attachment *at, struct erro
     if (rc == -ENOENT) {
         return error_set(err, -ESTALE, "there is no record of interface %s of container %s",
                          at->key.ifname, at->key.container_id);
+    }
+    if (rc == 0 && record.ovs_socket[0] &&
+        str_copy(at->ovs_socket, sizeof(at->ovs_socket), record.ovs_socket) == 0) {
+        at->conf.socket_file = at->ovs_socket;
     }
     if (rc == 0 && strcmp(record.state, "ready") != 0) {
         rc = error_set(err, -ESTALE, "interface %s of container %s was never finished",

@@ -14,6 +14,7 @@ int kind_env_open(struct kind_env *env, const char *instance, int64_t deadline_n
 
     memset(env, 0, sizeof(*env));
     env->instance = instance;
+    instance_register(instance);
     env->deadline_ns = deadline_ns;
     env->span_fd = span_open_env();
     env->host_netns_fd = -1;
@@ -44,15 +45,20 @@ int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsd
     char path[PATH_MAX];
     int rc;
 
+    ovs_socket_path(conf->socket_file, env->instance, path, sizeof(path));
+    if (env->ovs && strcmp(path, env->ovs_path) != 0) {
+        ovsdb_close(env->ovs);
+        env->ovs = NULL;
+    }
     if (!env->ovs) {
-        rc = ovsdb_connect(ovs_socket_path(conf->socket_file, env->instance, path, sizeof(path)),
-                           env->deadline_ns, &env->ovs, err);
+        rc = ovsdb_connect(path, env->deadline_ns, &env->ovs, err);
         if (rc == -ENOENT) {
             err->errnum = rc = -ECONNREFUSED; /* no socket: not running, as one nobody listens at */
         }
         if (rc < 0) {
             return rc;
         }
+        memcpy(env->ovs_path, path, sizeof(path));
     }
     *ret = env->ovs;
     return 0;

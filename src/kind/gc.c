@@ -34,25 +34,31 @@ static void note(struct sweep *sweep, int rc, const struct error *err)
 }
 
 /* DEL of one attachment of this network, with what the network's configuration says. */
-static int remove_attachment(struct sweep *sweep, const char *container_id, const char *ifname,
-                             const char *type, struct error *err)
+static int remove_attachment(struct sweep *sweep, const struct record *record, struct error *err)
 {
-    const struct kind *kind = kind_find(type);
+    const struct kind *kind = kind_find(record->type);
     struct attachment one = *sweep->at;
     int rc;
 
-    one.key.container_id = container_id;
-    one.key.ifname = ifname;
+    one.key = record->key;
     one.kind = kind ? kind : sweep->at->kind;
-    one.netns_path = "";
+    one.netns_path = record->netns_path;
+    one.cni_args = record->cni_args;
     one.netns_fd = -1;
     one.pod = NULL;
-    one.addresses = ADDRESSES_NONE; /* taken back for all in one go */
+    if (one.addresses == ADDRESSES_HOST_LOCAL) {
+        one.addresses = ADDRESSES_NONE; /* given back for all in one go */
+    }
+    if (record->cni_path[0]) {
+        one.delegate.cni_path = record->cni_path;
+    }
     attachment_prepare(&one, sweep->env->instance);
     rc = attachment_del(sweep->env, &one, err);
     netlink_close(one.pod);
     cleanup_fd(&one.netns_fd);
-    return rc < 0 ? error_wrap(err, "container %s, interface %s", container_id, ifname) : 0;
+    return rc < 0 ? error_wrap(err, "container %s, interface %s", record->key.container_id,
+                               record->key.ifname)
+                  : 0;
 }
 
 static int sweep_record(const struct record *record, void *cookie)
@@ -62,10 +68,7 @@ static int sweep_record(const struct record *record, void *cookie)
 
     if (!strcmp(record->key.network, sweep->at->key.network) &&
         !stays(sweep, record->key.container_id, record->key.ifname)) {
-        note(sweep,
-             remove_attachment(sweep, record->key.container_id, record->key.ifname, record->type,
-                               &err),
-             &err);
+        note(sweep, remove_attachment(sweep, record, &err), &err);
     }
     return 0;
 }
@@ -160,7 +163,7 @@ int attachment_gc(struct kind_env *env, struct attachment *at,
         rc = ipam_gc(at->ipam, env->instance, keep, cookie, &released, &later);
         note(&sweep, rc, &later);
     } else if (at->addresses == ADDRESSES_DELEGATED) {
-        rc = ipam_delegate(&at->delegate, "GC", NULL, &later);
+        rc = attachment_delegate(at, "GC", NULL, &later);
         note(&sweep, rc, &later);
     }
     if (at->kind->has_port) {

@@ -11,6 +11,8 @@
 #include "ovs/ovs.h"
 #include "span/span.h"
 
+#include <limits.h>
+
 #define KIND_ALIAS_MAX 256 /* IFALIASZ */
 
 /* A kind's part of a network configuration. Strings are borrowed from the parsed JSON. */
@@ -43,6 +45,7 @@ struct attachment {
     struct kind_conf conf;
     const json_t *conf_json; /* the network configuration, kept in the record for `sluice clean` */
     const char *netns_path;  /* "" when not known (DEL) */
+    const char *cni_args;    /* CNI_ARGS, for IPAM plugins; "" for none */
     enum attachment_addresses addresses;
     struct ipam_config *ipam;      /* ADDRESSES_HOST_LOCAL */
     struct ipam_delegate delegate; /* ADDRESSES_DELEGATED */
@@ -53,6 +56,9 @@ struct attachment {
     char host_name[IFNAMSIZ]; /* host end or OVS port */
     char alias[KIND_ALIAS_MAX];
     char port_name[IFNAMSIZ]; /* conf.port points here when it was not given */
+
+    /* Which OVS: chosen at ADD, and from the record ever after. "": none. */
+    char ovs_socket[PATH_MAX];
 
     /* What was made: filled by attachment_add. */
     int netns_fd;                  /* -1: none or gone */
@@ -72,6 +78,7 @@ struct kind_env {
     int host_netns_fd;    /* the host's network namespace */
     struct netlink *host; /* a socket in it */
     struct ovsdb *ovs;    /* connected on first use, by kind_env_ovs */
+    char ovs_path[PATH_MAX];
 };
 
 struct kind {
@@ -133,6 +140,10 @@ const char *attachment_alias_prefix(const char *instance, char buf[KIND_ALIAS_MA
  */
 int attachment_add(struct kind_env *env, struct attachment *at, struct error *err);
 
+/* Calls the attachment's IPAM plugin (ADDRESSES_DELEGATED), as ipam_delegate. */
+int attachment_delegate(const struct attachment *at, const char *command, struct ipam_result *ret,
+                        struct error *err);
+
 /* Takes the attachment away. Whatever of it is gone already is fine. */
 int attachment_del(struct kind_env *env, struct attachment *at, struct error *err);
 
@@ -166,7 +177,8 @@ int attachment_gc(struct kind_env *env, struct attachment *at,
 struct record {
     struct attachment_key key;
     const char *type, *state; /* "adding" or "ready" */
-    const char *netns_path, *port, *bridge;
+    const char *netns_path, *port, *bridge, *ovs_socket;
+    const char *cni_path, *cni_args; /* for IPAM plugins */
     struct netns_id netns;
     struct mac_addr mac;
     json_t *conf; /* NULL: not known */
@@ -225,6 +237,12 @@ int port_delete(struct kind_env *env, const struct attachment *at, struct error 
 /* Whether the pod's OVS port is there, works, and is this attachment's. */
 int port_check(struct kind_env *env, const struct attachment *at, const char *name,
                struct error *err);
+
+/*
+ * Held shared from an attachment's claim until it uses the tenant's port, and by port_gc alone: a
+ * port must not go between the two.
+ */
+int port_lock(const struct kind_env *env, bool shared, int *ret_fd, struct error *err);
 
 /* Removes tenants' ports marked ours that no record uses (bridge NULL: of all bridges). */
 int port_gc(struct kind_env *env, const struct kind_conf *conf, struct error *err);

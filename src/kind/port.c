@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 static void port_alias(const struct kind_conf *conf, char alias[KIND_ALIAS_MAX])
 {
@@ -173,12 +174,26 @@ int port_add(struct kind_env *env, const struct attachment *at, const char *type
     return rc < 0 ? rc : ovs_ports_add(db, &spec, 1, env->deadline_ns, NULL, err);
 }
 
+/* The instance's own OVS was stopped since ADD, and took every port with it. (A system's database
+ * outlives its daemons: there DEL has to come again.) */
+static bool private_ovs_gone(const struct kind_env *env, const struct attachment *at)
+{
+    autofree char *own = str_printf("%s/ovs/", env->instance);
+
+    return own && str_has_prefix(at->ovs_socket, own) && access(at->ovs_socket, F_OK) < 0 &&
+           errno == ENOENT;
+}
+
 int port_delete(struct kind_env *env, const struct attachment *at, struct error *err)
 {
     const char *name = at->host_name;
     struct ovsdb *db;
-    int rc = kind_env_ovs(env, &at->conf, &db, err);
+    int rc;
 
+    if (private_ovs_gone(env, at)) {
+        return 0;
+    }
+    rc = kind_env_ovs(env, &at->conf, &db, err);
     return rc < 0 ? rc : ovs_ports_del(db, &name, 1, false, env->deadline_ns, err);
 }
 
@@ -227,12 +242,27 @@ static int note_use(const struct record *record, void *cookie)
     return 0;
 }
 
+int port_lock(const struct kind_env *env, bool shared, int *ret_fd, struct error *err)
+{
+    autofree char *path = str_printf("%s/ports.lock", env->instance);
+    int rc = path ? file_lock(path, shared, ret_fd) : -ENOMEM;
+
+    if (rc == -ENOENT && dir_make(env->instance, 0755) == 0) {
+        rc = file_lock(path, shared, ret_fd);
+    }
+    return rc < 0 ? error_sys(err, rc, "lock %s", path ? path : "ports") : 0;
+}
+
 int port_gc(struct kind_env *env, const struct kind_conf *conf, struct error *err)
 {
+    autoclose int lock = -1;
     struct ovs_ports found = {0};
     struct ovsdb *db;
-    int rc = kind_env_ovs(env, conf, &db, err);
+    int rc = port_lock(env, false, &lock, err);
 
+    if (rc == 0) {
+        rc = kind_env_ovs(env, conf, &db, err);
+    }
     if (rc == 0) {
         rc = ovs_ports_list(db, NULL, true, env->deadline_ns, &found, err);
     }

@@ -14,7 +14,12 @@
 #include <unistd.h>
 
 #define RECORD_MAX (1 << 20)
-#define SUFFIX     ".json"
+#define RECORD_EMPTY                                                                               \
+    {                                                                                              \
+        .type = "", .state = "", .netns_path = "", .port = "", .bridge = "", .ovs_socket = "",     \
+        .cni_path = "", .cni_args = ""                                                             \
+    }
+#define SUFFIX ".json"
 
 static char *record_dir(const char *instance, const char *container_id)
 {
@@ -70,6 +75,13 @@ static json_t *record_to_json(const struct attachment *at, const char *state)
     }
     if (at->conf.bridge) {
         json_object_set_new(json, "bridge", json_string(at->conf.bridge));
+    }
+    if (at->ovs_socket[0]) {
+        json_object_set_new(json, "ovsSocket", json_string(at->ovs_socket));
+    }
+    if (at->addresses == ADDRESSES_DELEGATED) {
+        json_object_set_new(json, "cniPath", json_string(at->delegate.cni_path));
+        json_object_set_new(json, "cniArgs", json_string(at->cni_args));
     }
     if (at->kind->has_port) {
         json_object_set_new(json, "port", json_string(at->conf.port));
@@ -160,7 +172,7 @@ static const char *last_line(const char *data, size_t *len)
 
 static int record_parse(const char *data, size_t len, struct record *ret, struct error *err)
 {
-    struct record record = {.type = "", .state = "", .netns_path = "", .port = "", .bridge = ""};
+    struct record record = RECORD_EMPTY;
     int64_t device = 0, inode = 0;
     const char *mac = "";
     const char *start = last_line(data, &len);
@@ -178,6 +190,9 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
         (rc = json_read_string(json, NULL, "netns", &record.netns_path, err)) < 0 ||
         (rc = json_read_string(json, NULL, "port", &record.port, err)) < 0 ||
         (rc = json_read_string(json, NULL, "bridge", &record.bridge, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "ovsSocket", &record.ovs_socket, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "cniPath", &record.cni_path, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "cniArgs", &record.cni_args, err)) < 0 ||
         (rc = json_read_string(json, NULL, "mac", &mac, err)) < 0 ||
         (rc = json_read_object(json, NULL, "conf", &record.conf, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsDevice", 0, INT64_MAX, &device, err)) < 0 ||
@@ -246,12 +261,9 @@ static bool key_of_path(const char *container_id, char *file, struct record *ret
     }
     file[strlen(file) - strlen(SUFFIX)] = '\0';
     *at = '\0';
-    *ret = (struct record){.key = {.network = at + 1, .container_id = container_id, .ifname = file},
-                           .type = "",
-                           .state = "adding",
-                           .netns_path = "",
-                           .port = "",
-                           .bridge = ""};
+    *ret = (struct record)RECORD_EMPTY;
+    ret->state = "adding";
+    ret->key = (struct attachment_key){at + 1, container_id, file};
     return true;
 }
 

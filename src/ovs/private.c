@@ -43,7 +43,7 @@ static int find_layout(const char *instance, struct layout *ret, struct error *e
 static int lock_layout(const struct layout *at, int *ret_fd, struct error *err)
 {
     autofree char *path = str_printf("%s/ovs.lock", at->instance);
-    int rc = path ? file_lock(path, ret_fd) : -ENOMEM;
+    int rc = path ? file_lock(path, false, ret_fd) : -ENOMEM;
 
     return rc < 0 ? error_sys(err, rc, "lock %s/ovs.lock", at->instance) : 0;
 }
@@ -258,7 +258,9 @@ int ovs_private_up(const struct ovs_private_options *options, struct error *err)
     int64_t deadline_ns = clock_ns() + START_NS;
     autoovsdb struct ovsdb *db = NULL;
     autoclose int lock = -1;
+    struct error undo;
     struct layout at;
+    pid_t running;
     int rc = dir_make(options->instance, 0755);
 
     if (rc < 0) {
@@ -278,13 +280,22 @@ int ovs_private_up(const struct ovs_private_options *options, struct error *err)
     if (rc < 0) {
         return error_sys(err, rc, "make %s", at.dir);
     }
-    rc = settle_netns(&at, ovs_daemon_find(&ovs_daemon_switch, at.dir), err);
+    running = ovs_daemon_find(&ovs_daemon_switch, at.dir);
+    rc = settle_netns(&at, running, err);
     if (rc == 0) {
         rc = start_daemons(&at, deadline_ns, &db, err);
     }
-    return rc == 0 ? ovs_bridges_make(db, at.dir, options->bridges, options->n_bridges, deadline_ns,
-                                      err)
-                   : rc;
+    if (rc == 0) {
+        rc = ovs_bridges_make(db, at.dir, options->bridges, options->n_bridges, deadline_ns, err);
+    }
+    if (rc == 0) {
+        instance_register(options->instance);
+    } else if (!running) {
+        /* Daemons without their bridges would pass for the instance's OVS. */
+        close(take_fd(&lock));
+        ovs_private_down(options->instance, &undo);
+    }
+    return rc;
 }
 
 /* ---- stop ---- */
@@ -373,7 +384,11 @@ int ovs_private_down(const char *instance, struct error *err)
         return rc;
     }
     rc = dir_remove(at.dir);
-    return rc < 0 ? error_sys(err, rc, "remove %s", at.dir) : 0;
+    if (rc < 0) {
+        return error_sys(err, rc, "remove %s", at.dir);
+    }
+    instance_forget_unused(instance);
+    return 0;
 }
 
 /* ---- status ---- */

@@ -44,11 +44,11 @@ static void lighten(char colour[8])
 
 void colour_of_stage(const char *name, char out[8])
 {
-    size_t index = stage_index(name);
+    size_t index = span_stage_index(name);
     bool teardown = str_has_prefix(name, "del.");
 
     if (teardown) {
-        index = stage_index(name + strlen("del."));
+        index = span_stage_index(name + strlen("del."));
     }
     str_copy(out, 8, index < ARRAY_SIZE(stage_colours) ? stage_colours[index] : GREY);
     if (!teardown && strchr(name, '.')) {

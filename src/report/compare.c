@@ -96,8 +96,16 @@ static size_t values_of(const struct group *group, const struct metric *metric, 
     return n;
 }
 
-static enum comparison_word judge(const struct stats_interval *ratio, bool more_is_better)
+static enum comparison_word judge(const struct comparison_metric *row, bool more_is_better)
 {
+    const struct stats_interval *ratio = &row->ratio;
+
+    if (row->n_a < COMPARISON_RUNS_MIN || row->n_b < COMPARISON_RUNS_MIN) {
+        return COMPARISON_TOO_FEW;
+    }
+    if (row->a == 0 && row->b == 0) {
+        return COMPARISON_UNCLEAR; /* nothing on either side, and no ratio to say so */
+    }
     if (isnan(ratio->low) || isnan(ratio->high)) {
         return COMPARISON_NO_INTERVAL;
     }
@@ -172,10 +180,7 @@ static int add(struct builder *builder, struct metric metric, struct error *err)
         row->ratio =
             stats_ratio(builder->room_a, na, builder->room_b, nb, COMPARISON_CONFIDENCE, SEED);
     }
-    row->word = judge(&row->ratio, metric.what == PODS_PER_S);
-    if (na >= 2 && nb >= 2 && row->a == 0 && row->b == 0) {
-        row->word = COMPARISON_UNCLEAR; /* nothing on either side, and no ratio to say so */
-    }
+    row->word = judge(row, metric.what == PODS_PER_S);
     return 0;
 }
 
@@ -207,9 +212,8 @@ static void gather(struct builder *builder, const struct group *group, const cha
 static int by_stage(const void *a, const void *b)
 {
     const char *x = *(const char *const *)a, *y = *(const char *const *)b;
-    int order = stage_compare(x, y);
 
-    return order ? order : strcmp(x, y);
+    return span_stage_compare(x, y);
 }
 
 static int add_phase(struct builder *builder, const char *phase, struct error *err)
@@ -395,6 +399,8 @@ const char *comparison_word_text(const struct comparison_metric *metric)
         return metric->n_a ? "only in A" : "only in B";
     }
     switch (metric->word) {
+    case COMPARISON_TOO_FEW:
+        return "too few runs";
     case COMPARISON_NO_INTERVAL:
         return "no interval";
     case COMPARISON_UNCLEAR:

@@ -123,7 +123,7 @@ static void write_runs(struct script *data, const struct result *result, double 
     for (size_t i = 0; i < result->n_runs; i++) {
         const struct result_run *run = &result->runs[i];
 
-        if (run->valid) {
+        if (run->valid && !isnan(run->start.makespan_s)) {
             script_printf(data, "%.9g %zu\n", run->start.makespan_s,
                           result->n_variants - run->variant);
             *low = fmin(*low, run->start.makespan_s);
@@ -133,14 +133,15 @@ static void write_runs(struct script *data, const struct result *result, double 
     script_printf(data, "EOD\n");
 }
 
-/* NaN without valid runs. */
+/* NaN without valid runs that have one. */
 static double median_makespan(const struct result *result, size_t variant)
 {
     autofree double *values = calloc(result->n_runs + 1, sizeof(*values));
     size_t n = 0;
 
     for (size_t i = 0; values && i < result->n_runs; i++) {
-        if (result->runs[i].variant == variant && result->runs[i].valid) {
+        if (result->runs[i].variant == variant && result->runs[i].valid &&
+            !isnan(result->runs[i].start.makespan_s)) {
             values[n++] = result->runs[i].start.makespan_s;
         }
     }

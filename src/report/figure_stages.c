@@ -22,7 +22,6 @@ struct row {
     const char *stage;
     double *seconds; /* sorted, in one array for all rows */
     size_t n;
-    double begin; /* mean time at which it began: steps stand in the order they happen in */
 };
 
 struct rows {
@@ -46,9 +45,8 @@ static int by_stage(const void *a, const void *b)
 static int by_place(const void *a, const void *b)
 {
     const struct row *x = a, *y = b;
-    int order = stage_compare(x->stage, y->stage);
 
-    return order ? order : (x->begin > y->begin) - (x->begin < y->begin);
+    return span_stage_compare(x->stage, y->stage);
 }
 
 /* The spans are sorted by stage: each stretch of one name is a row. */
@@ -66,7 +64,6 @@ static void group_rows(struct rows *rows, size_t n_spans)
         rows->low = fmin(rows->low, rows->seconds[i]);
         rows->high = fmax(rows->high, rows->seconds[i]);
         row->n++;
-        row->begin += ((double)span->t0_ns - row->begin) / (double)row->n;
     }
     qsort(rows->rows, rows->n, sizeof(*rows->rows), by_place);
 }

@@ -69,7 +69,7 @@ static int timeline_make(const struct span_list *list, struct timeline *line, st
     for (size_t i = 0; i < list->n; i++) {
         const struct span *span = &list->spans[i];
 
-        if (!strchr(span->stage, '.') && stage_index(span->stage) < span_n_stages) {
+        if (!strchr(span->stage, '.') && span_stage_index(span->stage) < span_n_stages) {
             line->spans[line->n_spans++] = span;
         }
     }

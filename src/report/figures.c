@@ -106,7 +106,7 @@ static int draw_set(const struct result *result, const char *dir, struct report_
     int rc = 0;
 
     for (size_t v = 0; v < result->n_variants; v++) {
-        drawable += result_count_runs(result, v, true) > 0;
+        drawable += result_median_run(result, v) != NULL;
     }
     for (size_t i = 0; i < ARRAY_SIZE(figures) && rc == 0 && drawable > 1; i++) {
         if (figures[i].whole_set) {

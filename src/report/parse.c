@@ -61,6 +61,19 @@ static int need_seconds(const json_t *object, const struct json_path *path, cons
     return 0;
 }
 
+/* NaN for null and for what is not there: a phase that no pod came through has no makespan. */
+static int read_seconds(const json_t *object, const struct json_path *path, const char *key,
+                        double *ret, struct error *err)
+{
+    const json_t *value = json_object_get(object, key);
+
+    if (!value || json_is_null(value)) {
+        *ret = NAN;
+        return 0;
+    }
+    return need_seconds(object, path, key, ret, err);
+}
+
 static int need_count(const json_t *object, const struct json_path *path, const char *key,
                       int64_t *ret, struct error *err)
 {
@@ -238,9 +251,7 @@ static int compare_stage(const void *a, const void *b)
 {
     const struct result_stage *x = a, *y = b;
 
-    int order = stage_compare(x->name, y->name);
-
-    return order ? order : strcmp(x->name, y->name);
+    return span_stage_compare(x->name, y->name);
 }
 
 static int parse_stages(json_t *object, const struct json_path *parent, struct result_phase *phase,
@@ -307,10 +318,10 @@ static int parse_phase(const json_t *object, const char *key, struct result_phas
 {
     struct json_path path = {.key = key};
     json_t *cpu = NULL, *stages = NULL;
-    int rc = need_seconds(object, &path, "makespan_s", &phase->makespan_s, err);
+    int rc = read_seconds(object, &path, "makespan_s", &phase->makespan_s, err);
 
     phase->present = true;
-    rc = rc < 0 ? rc : need_seconds(object, &path, "pods_per_s", &phase->pods_per_s, err);
+    rc = rc < 0 ? rc : read_seconds(object, &path, "pods_per_s", &phase->pods_per_s, err);
     rc = rc < 0 ? rc : need_object(object, &path, "cpu_s", &cpu, err);
     rc = rc < 0 ? rc : parse_cpu(cpu, &path, phase, err);
     rc = rc < 0 ? rc : need_object(object, &path, "stages", &stages, err);

@@ -1,21 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this room share: stage order and colours, scripts for gnuplot, figures. */
+/* What the files of this room share: colours, scripts for gnuplot, figures. */
 #pragma once
 
 #include "report/report.h"
 #include "span/span.h"
 
 #define RESULT_NAME_MAX 64 /* bytes of a variant's, component's or folder's name */
-
-/* ---- stages (result.c) ---- */
-
-/* Index in span_stages of a stage or of the stage a step belongs to; span_n_stages: none of them.
- */
-size_t stage_index(const char *name);
-
-/* Order for lists: total, then the stages in order, then the rest; a stage stands before its steps,
- * which are equal among themselves. */
-int stage_compare(const char *a, const char *b);
 
 /* ---- scripts (script.c) ---- */
 

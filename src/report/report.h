@@ -25,12 +25,12 @@ struct result_cpu {
 
 /* Start or teardown of all pods of a run. */
 struct result_phase {
-    bool present; /* teardown may not be */
-    double makespan_s, pods_per_s;
-    double cpu_total_s;     /* the whole host's busy time */
-    struct result_cpu *cpu; /* its parts; their sum may be less */
+    bool present;                  /* teardown may not be */
+    double makespan_s, pods_per_s; /* NaN where no pod came through, or it is not told */
+    double cpu_total_s;            /* the whole host's busy time */
+    struct result_cpu *cpu;        /* its parts; their sum may be less */
     size_t n_cpu;
-    struct result_stage *stages; /* total first, then in the order of span_stages, then the rest */
+    struct result_stage *stages; /* in the order of span_stage_compare */
     size_t n_stages;
 };
 
@@ -83,15 +83,16 @@ const char *result_variant_names(const struct result *result, char *buf, size_t 
 /* How many of a variant's runs are valid (or, on demand, not). */
 size_t result_count_runs(const struct result *result, size_t variant, bool valid);
 
-/* The valid run with the median makespan (the lower of two middle ones); NULL without valid runs.
- */
+/* The valid run with the median makespan (the lower of two middle ones); NULL when no valid run has
+ * one. */
 const struct result_run *result_median_run(const struct result *result, size_t variant);
 
 /* ---- comparing (compare.c) ---- */
 
 /* How B does against A, by the interval of the ratio A/B. */
 enum comparison_word {
-    COMPARISON_NO_INTERVAL, /* fewer than 2 runs that have it on a side */
+    COMPARISON_TOO_FEW,     /* fewer than COMPARISON_RUNS_MIN runs that have it on a side */
+    COMPARISON_NO_INTERVAL, /* the ratio of some resamples is no number: 0 / 0 */
     COMPARISON_UNCLEAR,     /* the interval holds 1, or both sides are 0 */
     COMPARISON_BETTER,
     COMPARISON_WORSE,
@@ -116,6 +117,7 @@ struct comparison {
 };
 
 #define COMPARISON_CONFIDENCE 0.95
+#define COMPARISON_RUNS_MIN   5 /* of fewer, the bootstrap's interval comes out too narrow */
 
 /* Compares variant va of a with variant vb of b (a and b may be the same); comparison_clear frees.
  * -ENODATA when a side has no valid run. */
@@ -123,7 +125,8 @@ int comparison_make(const struct result *a, size_t va, const struct result *b, s
                     struct comparison *ret, struct error *err);
 void comparison_clear(struct comparison *comparison);
 
-/* "faster", "slower", "less", "more", "no clear difference", "no interval", "only in A". */
+/* "faster", "slower", "less", "more", "no clear difference", "too few runs",
+ * "no interval", "only in A". */
 const char *comparison_word_text(const struct comparison_metric *metric);
 
 /* ---- drawing (figures.c; one file a figure) ---- */

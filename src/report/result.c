@@ -2,7 +2,6 @@
 /* A result folder as a whole: loading it, and choosing runs from it. */
 #include "report/report.h"
 #include "report/report-internal.h"
-#include "span/span.h"
 
 #include <errno.h>
 #include <math.h>
@@ -167,7 +166,8 @@ const struct result_run *result_median_run(const struct result *result, size_t v
     size_t n = 0;
 
     for (size_t i = 0; runs && i < result->n_runs; i++) {
-        if (result->runs[i].variant == variant && result->runs[i].valid) {
+        if (result->runs[i].variant == variant && result->runs[i].valid &&
+            !isnan(result->runs[i].start.makespan_s)) {
             runs[n++] = &result->runs[i];
         }
     }
@@ -176,40 +176,4 @@ const struct result_run *result_median_run(const struct result *result, size_t v
     }
     qsort(runs, n, sizeof(*runs), compare_makespan);
     return runs[(n - 1) / 2];
-}
-
-/* ---- stages ---- */
-
-size_t stage_index(const char *name)
-{
-    size_t len = strcspn(name, ".");
-
-    for (size_t i = 0; i < span_n_stages; i++) {
-        if (strlen(span_stages[i].name) == len && !strncmp(span_stages[i].name, name, len)) {
-            return i;
-        }
-    }
-    return span_n_stages;
-}
-
-/* total is drawn and told first: it is what the others add up to. */
-static size_t stage_rank(const char *name)
-{
-    size_t index = stage_index(name);
-
-    return index + 1 == span_n_stages ? 0 : index + 1;
-}
-
-int stage_compare(const char *a, const char *b)
-{
-    size_t x = stage_rank(a), y = stage_rank(b), len_a = strcspn(a, "."), len_b = strcspn(b, ".");
-    int order = strncmp(a, b, len_a < len_b ? len_a : len_b);
-
-    if (x != y) {
-        return x < y ? -1 : 1;
-    }
-    if (order != 0 || len_a != len_b) {
-        return order ? order : (len_a > len_b) - (len_a < len_b);
-    }
-    return (a[len_a] != '\0') - (b[len_b] != '\0');
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Spans: the stages' names, and writing. */
+/* Spans: the stages' names and their order, and writing. */
 #include "span/span.h"
 
 #include <errno.h>
@@ -15,6 +15,63 @@ const struct span_stage span_stages[] = {
     {"total", "total", "whole start"},
 };
 const size_t span_n_stages = ARRAY_SIZE(span_stages);
+
+/* As most kinds make them; a step that is not here stands behind those that are. */
+static const char *const steps[] = {
+    "cni.ipam",    "cni.ovs", "cni.link",       "cni.addr",
+    "del.sandbox", "del.cni", "del.take-apart", "del.netns",
+};
+
+size_t span_stage_index(const char *name)
+{
+    size_t len = strcspn(name, ".");
+
+    for (size_t i = 0; i < span_n_stages; i++) {
+        if (strlen(span_stages[i].name) == len && !strncmp(span_stages[i].name, name, len)) {
+            return i;
+        }
+    }
+    return span_n_stages;
+}
+
+static size_t stage_rank(const char *name)
+{
+    size_t index = span_stage_index(name);
+
+    if (index + 1 == span_n_stages) {
+        return 0;
+    }
+    return index + 1 + (!strcmp(name, "del") || str_has_prefix(name, "del."));
+}
+
+static size_t step_rank(const char *name)
+{
+    size_t i = 0;
+
+    while (i < ARRAY_SIZE(steps) && strcmp(steps[i], name) != 0) {
+        i++;
+    }
+    return i;
+}
+
+int span_stage_compare(const char *a, const char *b)
+{
+    size_t x = stage_rank(a), y = stage_rank(b), len_a = strcspn(a, "."), len_b = strcspn(b, ".");
+    int order = strncmp(a, b, len_a < len_b ? len_a : len_b);
+
+    if (x != y) {
+        return x < y ? -1 : 1;
+    }
+    if (order != 0 || len_a != len_b) {
+        return order ? order : (len_a > len_b) - (len_a < len_b);
+    }
+    if (!a[len_a] || !b[len_b]) {
+        return (a[len_a] != '\0') - (b[len_b] != '\0');
+    }
+    x = step_rank(a);
+    y = step_rank(b);
+    return x != y ? (x > y) - (x < y) : strcmp(a, b);
+}
 
 int span_open(const char *path, int *ret_fd)
 {

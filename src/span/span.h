@@ -32,6 +32,17 @@ struct span_stage {
 extern const struct span_stage span_stages[];
 extern const size_t span_n_stages;
 
+/* Index in span_stages of a stage or of the stage a step belongs to; span_n_stages: none of them.
+ */
+size_t span_stage_index(const char *name);
+
+/*
+ * Order of stages' names for tables and figures, as strcmp: total, which is what the others add up
+ * to; the stages in order; unknown ones; del. A stage stands before its steps, which follow in the
+ * order they happen.
+ */
+int span_stage_compare(const char *a, const char *b);
+
 /* ---- writing ---- */
 
 /* Opens the file named by SLUICE_SPANS; -1 when unset or not to be opened (spans are then off). */

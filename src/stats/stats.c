@@ -92,30 +92,24 @@ static double resampled_median(const double *values, size_t n, double *room, uin
     return median_of(room, n);
 }
 
-/*
- * The bootstrap for both: b NULL is the median of a alone. Not a number anywhere (memory is out, or
- * 0/0) leaves the ends NaN.
- */
-static struct stats_interval bootstrap(const double *a, size_t na, const double *b, size_t nb,
-                                       double confidence, uint64_t seed)
+struct stats_interval stats_ratio(const double *a, size_t na, const double *b, size_t nb,
+                                  double confidence, uint64_t seed)
 {
     struct stats_interval interval = {NAN, NAN, NAN};
     double tail = (1 - confidence) / 2 * 100;
     double *estimates, *room;
     size_t n = 0;
 
-    if (na == 0 || (b && nb == 0)) {
+    if (na == 0 || nb == 0) {
         return interval;
     }
-    interval.point = stats_median(a, na) / (b ? stats_median(b, nb) : 1);
+    interval.point = stats_median(a, na) / stats_median(b, nb);
     estimates = calloc(RESAMPLES, sizeof(*estimates));
     room = calloc(na > nb ? na : nb, sizeof(*room));
     while (estimates && room && n < RESAMPLES) {
         double estimate = resampled_median(a, na, room, &seed);
 
-        if (b) {
-            estimate /= resampled_median(b, nb, room, &seed);
-        }
+        estimate /= resampled_median(b, nb, room, &seed);
         if (isnan(estimate)) {
             break;
         }
@@ -129,16 +123,4 @@ static struct stats_interval bootstrap(const double *a, size_t na, const double 
     free(estimates);
     free(room);
     return interval;
-}
-
-struct stats_interval stats_ratio(const double *a, size_t na, const double *b, size_t nb,
-                                  double confidence, uint64_t seed)
-{
-    return nb ? bootstrap(a, na, b, nb, confidence, seed) : (struct stats_interval){NAN, NAN, NAN};
-}
-
-struct stats_interval stats_median_interval(const double *values, size_t n, double confidence,
-                                            uint64_t seed)
-{
-    return bootstrap(values, n, NULL, 0, confidence, seed);
 }

@@ -20,11 +20,8 @@ struct stats_interval {
 
 /*
  * Ratio of medians a/b with a percentile bootstrap interval (Efron 1979) of the confidence given
- * (0.95). Deterministic for a seed. NaNs when either is empty.
+ * (0.95). Deterministic for a seed. NaNs when either is empty; NaN ends when memory is out or a
+ * resample is 0/0.
  */
 struct stats_interval stats_ratio(const double *a, size_t na, const double *b, size_t nb,
                                   double confidence, uint64_t seed);
-
-/* Median with its bootstrap interval. */
-struct stats_interval stats_median_interval(const double *values, size_t n, double confidence,
-                                            uint64_t seed);

@@ -377,6 +377,37 @@ del_after() { # COMMAND...
     del_after rm -r "$DIR/i/ipam"
 }
 
+@test "DEL after the instance's own OVS was stopped, which took the ports with it" {
+    make_pods a
+    for kind in $BRIDGE_KINDS; do
+        conf "$kind"
+        add a
+        in_netns "$HOST" "$SLUICE" ovs down --instance "$DIR/i"
+        del a
+        [ ! -e "$DIR/i/attachments/a" ]
+        in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+    done
+}
+
+@test "DEL goes to the OVS that ADD used, whatever the configuration says by then" {
+    make_pods a
+    conf ovs '.socket_file = "unix:\($dir)/i/ovs/db.sock" | .sluiceDir = "\($dir)/j"'
+    add a
+    change_conf 'del(.socket_file)'
+    del a
+    [ -z "$(vsctl list-ports br0)" ]
+}
+
+@test "DEL of a configuration that ADD would refuse today" {
+    make_pods a
+    conf ovs-macvlan
+    add a
+    change_conf '.bandwidth = {ingressRate: 1} | .mac = "no MAC" | .args.cni.ips = ["no IP"]'
+    refuses 2 "*bandwidth*" ADD a
+    del a
+    no_device a
+}
+
 @test "DEL of what was never added" {
     make_pods a
     for kind in $BRIDGE_KINDS loopback; do
@@ -594,6 +625,32 @@ gc() { # POD... that stay
         no_device b
         make_pods c
     done
+}
+
+# A plugin that has no GC, as Debian's have none, and writes down what it is asked.
+@test "GC gives a delegated plugin's addresses back, by DEL for each pod" {
+    make_pods a b
+    mkdir "$DIR/bin"
+    cat >"$DIR/bin/diary" <<PLUGIN
+#!/bin/sh
+cat >/dev/null
+case \$CNI_COMMAND in
+VERSION) echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}' ;;
+ADD) echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.7.0.'\$((1 + \$(wc -l <$DIR/diary)))'/24"}]}' ;;
+esac
+echo "\$CNI_COMMAND \$CNI_CONTAINERID \$CNI_IFNAME \$CNI_ARGS" >>$DIR/diary
+PLUGIN
+    chmod +x "$DIR/bin/diary"
+    : >"$DIR/diary"
+    conf ovs-macvlan '.cniVersion = "1.1.0" | .ipam = {type: "diary"}'
+    add a CNI_PATH="$DIR/bin" CNI_ARGS=A=1
+    add b CNI_PATH="$DIR/bin"
+    CNI_PLUGINS=$DIR/bin gc b
+    grep -qx "DEL a eth0 A=1" "$DIR/diary"
+    ! grep -q "DEL b" "$DIR/diary"
+    in_netns "$HOST" "$SLUICE" clean --instance "$DIR/i"
+    grep -qx "DEL b eth0 " "$DIR/diary"
+    rm -r "$DIR/bin" "$DIR/diary"
 }
 
 @test "GC finds what has no record any more: host devices, ports, addresses" {

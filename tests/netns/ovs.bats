@@ -267,7 +267,8 @@ sys.stdin.read()
     run ovs up --instance "$DIR/b" --bridge br1
     [ "$status" = 1 ]
     [[ "$output" = *"br1"*"another Open vSwitch has the userspace datapath"* ]]
-    ovs down --instance "$DIR/b"
+    run ovs status --instance "$DIR/b" # nothing of it is left running
+    [ "$status" = 1 ]
     ovs status --instance "$DIR/a"
     [ "$(devices "$NS" | sort | xargs)" = "br0 ovs-netdev" ]
 }

@@ -291,6 +291,33 @@ small_range() {
     [ -z "$(in_work)" ]
 }
 
+@test "Ctrl-C, which reaches the whole process group, and a closed terminal: nothing is left" {
+    for signal in INT HUP; do
+        rm -rf "$OUT"
+        in_netns "$HOST" setsid "$SLUICE" bench --instance "$DIR/i" --bridge br0 --cni ovs --pods 200 \
+            --arrival closed:4 --sandbox process --out "$OUT" >"$DIR/said" 2>&1 3>&- &
+        pid=$!
+        eventually eval '[ "$(ls "$DIR/i/attachments" 2>/dev/null | grep -vc -- -w)" -ge 10 ]'
+        kill -$signal -- "-$(pgrep -f "bench --instance $DIR/i" | head -1)"
+        status=0
+        wait $pid || status=$?
+        cat "$DIR/said"
+        [ "$status" = 1 ]
+        grep -q "interrupted; what was started is removed" "$DIR/said"
+        [ -z "$(pods_left)" ]
+    done
+}
+
+@test "sluice clean lets a bench at work alone" {
+    bench_in_background --cni ovs --pods 100 --arrival closed:2 --out "$OUT"
+    eventually test -d "$OUT/runs/0001"
+    run in_netns "$HOST" "$SLUICE" clean --instance "$DIR/i"
+    [ "$status" = 1 ]
+    [[ "$output" = *"a bench is at work on instance $DIR/i"* ]]
+    wait $pid
+    good_result 100
+}
+
 @test "SIGTERM before the pods, in the OVS start or the warm-up: exit 1, nothing left" {
     bench_in_background --cni ovs --pods 50 --warmup 100 --out "$OUT"
     eventually test -d "$OUT"
@@ -344,8 +371,11 @@ usage() { # GLOB OPTION...
     usage '*--sandbox "vm" is not allowed; must be none or process*' --cni ovs --sandbox vm
     usage '*--netns-ready goes with --sandbox none only*' --cni ovs --sandbox process --netns-ready
     usage "*unexpected argument 'ovs'*" --cni ovs ovs
-    usage '*--help*' --nonsense
-    usage '*--help*' --cni
+    usage "sluice bench: unknown option '--nonsense'"$'\n'"Try 'sluice bench --help'." --nonsense=3
+    usage "sluice bench: unknown option '-x'"$'\n'"Try *" -x
+    usage 'sluice bench: --pods needs a value'$'\n'"Try *" --pods
+    usage 'sluice bench: --json takes no value'$'\n'"Try *" --json=3
+    usage '*--instance "i" is not allowed; must be an absolute path*' --cni ovs --instance i
     usage '*two variants named ovs*' --cni ovs --cni ovs
 }
 
@@ -379,6 +409,7 @@ usage() { # GLOB OPTION...
 }
 
 @test "--help tells every option" {
+    [ "$(bench --help)" = "$(bench -h)" ]
     run bench --help
     [ "$status" = 0 ]
     for option in cni cni-conf cni-bin-dir raw pods tenants arrival sandbox netns-ready warmup repeat out \

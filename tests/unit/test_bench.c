@@ -64,8 +64,12 @@ static void test_made_configurations_are_good_ones(void **state)
             autojson json_t *list = bench_conf_for_kind(&options, kinds[k]->type, tenants[t]);
             json_t *plugin = json_array_get(json_object_get(list, "plugins"), 0);
             autofree char *text = NULL;
-            struct cni_request request = {
-                .container_id = "p", .ifname = "eth0", .netns = "/n", .args = "", .path = ""};
+            struct cni_request request = {.command = "ADD",
+                                          .container_id = "p",
+                                          .ifname = "eth0",
+                                          .netns = "/n",
+                                          .args = "",
+                                          .path = ""};
             struct cni_conf conf;
             struct error err;
 

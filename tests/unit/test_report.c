@@ -107,6 +107,27 @@ static void test_even_number_of_runs(void **state)
     assert_string_equal(result_median_run(result, 0)->dir, "runs/0003");
 }
 
+/* A run whose summary has no makespan is a run all the same, and never the median one. */
+static void test_no_makespan(void **state)
+{
+    autoresult struct result *result = NULL;
+    const struct folder *folder = *state;
+    struct error err = {0};
+
+    put(folder, "runs/0001/summary.json", SUMMARY("null"));
+    put(folder, "runs/0004/summary.json",
+        "{\"v\":1,\"pods\":1,\"failed\":1,\"start\":{\"cpu_s\":{\"total\":1},\"stages\":{}}}");
+    if (result_load(folder->path, &result, &err) < 0) {
+        fail_msg("%s", err.text);
+    }
+    assert_int_equal(result_count_runs(result, 0, true), 3);
+    assert_true(isnan(result->runs[0].start.makespan_s));
+    assert_true(result->runs[0].start.pods_per_s == 1);
+    assert_true(isnan(result->runs[3].start.makespan_s));
+    assert_true(isnan(result->runs[3].start.pods_per_s));
+    assert_string_equal(result_median_run(result, 0)->dir, "runs/0003");
+}
+
 /* What is wrong with a file, and what the message must name. */
 static const struct {
     const char *file, *text, *said;
@@ -134,7 +155,7 @@ static const struct {
     {"runs/0001/summary.json", "{\"v\":1,\"pods\":1,\"failed\":0}", "start: missing"},
     {"runs/0001/summary.json", SUMMARY("\"1\""), "start.makespan_s: \"1\" is not allowed"},
     {"runs/0001/summary.json", SUMMARY("-1"), "start.makespan_s: -1"},
-    {"runs/0001/summary.json", SUMMARY("null"), "start.makespan_s: null"},
+    {"runs/0001/summary.json", SUMMARY("true"), "start.makespan_s: true"},
     {"runs/0001/summary.json", SUMMARY("1e999"), "invalid JSON"},
     {"runs/0001/summary.json",
      "{\"v\":1,\"pods\":1,\"failed\":0,\"start\":{\"makespan_s\":1,\"pods_per_s\":1,\"cpu_s\":{}}}",
@@ -191,21 +212,28 @@ static const struct comparison_metric *metric_of(const struct comparison *compar
     return NULL;
 }
 
-/* Makes a and b variants of two runs each, of which b's second may be invalid. */
-static void give_b_runs(const struct folder *folder, const char *summary, bool second)
+/* Makes a and b variants of n and n_b runs: a's last 1 to 3 s in turn, each of b's as in summary.
+ */
+static void give_runs(const struct folder *folder, int n, int n_b, const char *summary)
 {
-    autofree char *set =
-        str_printf("{\"v\":1,\"variants\":[{\"name\":\"a\"},{\"name\":\"b\"}],\"runs\":["
-                   "{\"dir\":\"runs/0001\",\"variant\":\"a\",\"repeat\":1,\"valid\":true},"
-                   "{\"dir\":\"runs/0002\",\"variant\":\"b\",\"repeat\":1,\"valid\":true},"
-                   "{\"dir\":\"runs/0003\",\"variant\":\"a\",\"repeat\":2,\"valid\":true},"
-                   "{\"dir\":\"runs/0004\",\"variant\":\"b\",\"repeat\":2,\"valid\":%s}]}",
-                   second ? "true" : "false");
+    static const char *const summaries[] = {SUMMARY("1"), SUMMARY("2"), SUMMARY("3")};
+    json_t *runs = json_array();
+    autojson json_t *set = json_pack("{s:i, s:[{s:s}, {s:s}], s:o}", "v", 1, "variants", "name",
+                                     "a", "name", "b", "runs", runs);
+    autofree char *text = NULL;
 
-    put(folder, "set.json", set);
-    put(folder, "runs/0002/run.json", "{\"v\":1,\"valid\":true,\"options\":{\"pods\":2}}");
-    put(folder, "runs/0002/summary.json", summary);
-    put(folder, "runs/0004/summary.json", summary);
+    for (int i = 0; i < n + n_b; i++) {
+        autofree char *dir = str_printf("runs/b%d", i);
+        autofree char *run = str_printf("%s/run.json", dir);
+        autofree char *sum = str_printf("%s/summary.json", dir);
+
+        json_array_append_new(runs, json_pack("{s:s, s:s, s:i, s:b}", "dir", dir, "variant",
+                                              i < n ? "a" : "b", "repeat", i, "valid", 1));
+        put(folder, run, i < n ? RUN_GOOD : "{\"v\":1,\"valid\":true,\"options\":{\"pods\":2}}");
+        put(folder, sum, i < n ? summaries[i % 3] : summary);
+    }
+    text = json_dumps(set, 0);
+    put(folder, "set.json", text);
 }
 
 static void test_compare(void **state)
@@ -214,11 +242,11 @@ static void test_compare(void **state)
     struct comparison comparison = {0};
     const struct comparison_metric *metric;
 
-    give_b_runs(*state, SUMMARY("0.5"), true);
+    give_runs(*state, 5, 6, SUMMARY("0.5"));
     assert_int_equal(result_load(((struct folder *)*state)->path, &result, NULL), 0);
     assert_int_equal(comparison_make(result, 0, result, 1, &comparison, NULL), 0);
-    assert_int_equal(comparison.a_valid, 2);
-    assert_int_equal(comparison.b_valid, 2);
+    assert_int_equal(comparison.a_valid, 5);
+    assert_int_equal(comparison.b_valid, 6);
     assert_string_equal(comparison.differences, "pods 1 / 2");
     metric = metric_of(&comparison, "makespan_s");
     assert_true(metric->a == 2 && metric->b == 0.5 && metric->ratio.point == 4);
@@ -234,20 +262,37 @@ static void test_compare(void **state)
     comparison_clear(&comparison);
 }
 
-static void test_compare_one_run(void **state)
+/* Below 5 runs on either side there is no verdict; below 2 no interval either. */
+static void test_compare_few_runs(void **state)
+{
+    static const int runs[][2] = {{5, 4}, {4, 5}, {2, 2}, {5, 1}, {1, 5}, {1, 1}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(runs); i++) {
+        autoresult struct result *result = NULL;
+        struct comparison comparison = {0};
+        const struct comparison_metric *metric;
+
+        give_runs(*state, runs[i][0], runs[i][1], SUMMARY("0.5"));
+        assert_int_equal(result_load(((struct folder *)*state)->path, &result, NULL), 0);
+        assert_int_equal(comparison_make(result, 0, result, 1, &comparison, NULL), 0);
+        metric = metric_of(&comparison, "makespan_s");
+        assert_string_equal(comparison_word_text(metric), "too few runs");
+        assert_int_equal(isnan(metric->ratio.low), runs[i][0] < 2 || runs[i][1] < 2);
+        comparison_clear(&comparison);
+    }
+}
+
+/* A run without a makespan counts for the rest only. */
+static void test_compare_no_makespan(void **state)
 {
     autoresult struct result *result = NULL;
     struct comparison comparison = {0};
-    const struct comparison_metric *metric;
 
-    give_b_runs(*state, SUMMARY("0.5"), false);
+    give_runs(*state, 5, 5, SUMMARY("null"));
     assert_int_equal(result_load(((struct folder *)*state)->path, &result, NULL), 0);
     assert_int_equal(comparison_make(result, 0, result, 1, &comparison, NULL), 0);
-    assert_int_equal(comparison.b_valid, 1);
-    assert_int_equal(comparison.b_invalid, 1);
-    metric = metric_of(&comparison, "makespan_s");
-    assert_true(metric->ratio.point == 4 && isnan(metric->ratio.low));
-    assert_string_equal(comparison_word_text(metric), "no interval");
+    assert_string_equal(comparison_word_text(metric_of(&comparison, "makespan_s")), "only in A");
+    assert_int_equal(metric_of(&comparison, "pods_per_s")->n_b, 5);
     comparison_clear(&comparison);
 }
 
@@ -325,10 +370,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_load, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_even_number_of_runs, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_no_makespan, make_folder, remove_folder),
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test_setup_teardown(test_missing_files, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_compare, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_compare_one_run, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_compare_few_runs, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_compare_no_makespan, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_compare_no_run, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_no_gnuplot, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_draw_any_name, make_folder, remove_folder),

@@ -179,6 +179,26 @@ static void test_the_last_stage_is_the_whole(void **state)
     }
 }
 
+/* Every pair, both ways: the order has no ties and no circles. */
+static void test_stages_are_in_the_order_they_happen(void **state)
+{
+    static const char *const order[] = {
+        "total",    "total.x",        "netns",     "cni",   "cni.ipam", "cni.ovs",
+        "cni.link", "cni.addr",       "cni.other", "cni.z", "cgroup",   "nic",
+        "vm",       "limits",         "cnix",      "delta", "del",      "del.sandbox",
+        "del.cni",  "del.take-apart", "del.netns", "del.a",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+        for (size_t k = 0; k < ARRAY_SIZE(order); k++) {
+            int said = span_stage_compare(order[i], order[k]);
+
+            assert_int_equal((said > 0) - (said < 0), (i > k) - (i < k));
+        }
+    }
+}
+
 #define with_file(test) cmocka_unit_test_setup_teardown(test, make_file, remove_file)
 
 int main(void)
@@ -192,6 +212,7 @@ int main(void)
         cmocka_unit_test(test_no_file_no_spans),
         cmocka_unit_test(test_span_that_cannot_be_written_whole_is_an_error),
         cmocka_unit_test(test_the_last_stage_is_the_whole),
+        cmocka_unit_test(test_stages_are_in_the_order_they_happen),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
