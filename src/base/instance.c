@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,9 @@ void instance_register(const char *dir)
         return;
     }
     link_path(dir, path);
+    if (faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        return; /* the common case, and one that takes no lock on the directory */
+    }
     if (symlink(dir, path) < 0 && errno == ENOENT && mkdir(REGISTRY, 0700) == 0 &&
         symlink(dir, path) < 0) {
         log_debug("instance %s is not noted: %s", dir, strerror(errno));
