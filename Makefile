@@ -5,24 +5,21 @@ SUITES ?= unit fuzz-replay netns kill system
 
 .PHONY: all deps check check-sanitize demo bench install format clean
 
-all: $(BUILD)/build.ninja
+all: deps $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
 deps:
 	packaging/deps
 
-$(BUILD)/build.ninja: packaging/packages packaging/deps
-	packaging/deps
-	[ -f $@ ] || meson setup $(BUILD)
-	touch $@
+$(BUILD)/build.ninja: | deps
+	meson setup $(BUILD)
 
 # Every suite; the last line counts every test in them.
 check: all
 	tests/run $(BUILD) $(SUITES)
 
 # The unit and netns suites again under the address, undefined and thread sanitizers.
-check-sanitize:
-	packaging/deps
+check-sanitize: deps
 	[ -f build-asan/build.ninja ] || meson setup build-asan -Db_sanitize=address,undefined
 	ninja -C build-asan
 	tests/run build-asan unit fuzz-replay netns

@@ -57,26 +57,51 @@ static int find_plugin(const struct ipam_delegate *delegate, char **ret, struct 
                      delegate->cni_path);
 }
 
-/* The environment with CNI_COMMAND set; the list is the caller's, its strings are borrowed. */
-static const char **make_env(const char *const *base, const char *command)
+static size_t count(const char *const *list)
 {
-    const char **env;
-    size_t n = 0, used = 0;
+    size_t n = 0;
 
-    base = base ? base : (const char *const *)environ;
-    while (base[n]) {
+    while (list && list[n]) {
         n++;
     }
-    env = calloc(n + 2, sizeof(*env));
-    if (!env) {
-        return NULL;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (!str_has_prefix(base[i], "CNI_COMMAND=")) {
-            env[used++] = base[i];
+    return n;
+}
+
+/* Whether one of the assignments is of the same variable. */
+static bool is_set_by(const char *assignment, const char *const *list)
+{
+    size_t len = strcspn(assignment, "=") + 1;
+
+    for (size_t i = 0; list && list[i]; i++) {
+        if (!strncmp(list[i], assignment, len)) {
+            return true;
         }
     }
-    env[used] = command;
+    return false;
+}
+
+/* Our environment, over it the delegate's, over both the command; the list is the caller's, its
+ * strings are borrowed. */
+static const char **make_env(const char *const *over, const char *command)
+{
+    const char *const commands[] = {command, NULL};
+    const char *const *ours = (const char *const *)environ;
+    const char **env = calloc(count(ours) + count(over) + 2, sizeof(*env));
+    size_t used = 0;
+
+    for (size_t i = 0; env && i < count(ours); i++) {
+        if (!is_set_by(ours[i], over) && !is_set_by(ours[i], commands)) {
+            env[used++] = ours[i];
+        }
+    }
+    for (size_t i = 0; env && i < count(over); i++) {
+        if (!is_set_by(over[i], commands)) {
+            env[used++] = over[i];
+        }
+    }
+    if (env) {
+        env[used] = command;
+    }
     return env;
 }
 

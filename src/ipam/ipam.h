@@ -90,7 +90,7 @@ struct ipam_delegate {
     const char *cni_path;    /* directories separated by colons */
     const char *cni_version; /* of the network configuration */
     const json_t *conf;      /* the whole network configuration; borrowed */
-    const char *const *env;  /* the plugin's environment (CNI_*); NULL: ours */
+    const char *const *env;  /* "NAME=VALUE", over our environment; NULL: none */
     int64_t deadline_ns;     /* 0: none */
 };
 

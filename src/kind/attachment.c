@@ -97,27 +97,19 @@ int attachment_delegate(const struct attachment *at, const char *command, struct
                                      {"CNI_ARGS", at->cni_args},
                                      {"CNI_PATH", at->delegate.cni_path}};
     struct ipam_delegate delegate = at->delegate;
-    const char *env[64];
-    char *own[ARRAY_SIZE(values)];
+    char *env[ARRAY_SIZE(values) + 1] = {NULL};
     size_t n = 0;
     int rc;
 
-    for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
-        own[i] = str_printf("%s=%s", values[i][0], values[i][1] ? values[i][1] : "");
-        if (own[i]) {
-            env[n++] = own[i];
-        }
+    while (n < ARRAY_SIZE(values) &&
+           (env[n] = str_printf("%s=%s", values[n][0], values[n][1] ? values[n][1] : ""))) {
+        n++;
     }
-    for (char **e = environ; *e && n < ARRAY_SIZE(env) - 1; e++) {
-        if (!str_has_prefix(*e, "CNI_")) {
-            env[n++] = *e;
-        }
-    }
-    env[n] = NULL;
-    delegate.env = env;
-    rc = ipam_delegate(&delegate, command, ret, err);
-    for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
-        free(own[i]);
+    delegate.env = (const char *const *)env;
+    rc = n == ARRAY_SIZE(values) ? ipam_delegate(&delegate, command, ret, err)
+                                 : error_sys(err, -ENOMEM, "ipam plugin %s", delegate.type);
+    while (n > 0) {
+        free(env[--n]);
     }
     return rc;
 }

@@ -176,6 +176,29 @@ static int run(const char *body, const char *version, const char *command, struc
     "'{\"cniVersion\":\"1.0.0\",\"supportedVersions\":[\"0.3.0\",\"0.3.1\",\"9.0.0\"]}'; exit 0; " \
     "fi; case $conf in *0.3.1*) ;; *) echo '{\"code\":1,\"msg\":\"no\"}'; exit 1;; esac; "
 
+static void delegate_keeps_all_of_a_large_environment_under_its_own(void **state)
+{
+    struct error err = {0};
+    char name[32];
+
+    (void)state;
+    setenv("CNI_CONTAINERID", "ours", 1);
+    for (int i = 0; i < 200; i++) {
+        snprintf(name, sizeof(name), "SLUICE_TEST_%d", i);
+        setenv(name, "set", 1);
+    }
+    assert_int_equal(run("cat >/dev/null; [ $SLUICE_TEST_0$SLUICE_TEST_199 = setset ] && "
+                         "[ $CNI_COMMAND.$CNI_CONTAINERID = DEL.abc ] && "
+                         "[ $(env | grep -c '^CNI_C') = 2 ]",
+                         "1.0.0", "DEL", NULL, &err),
+                     0);
+    for (int i = 0; i < 200; i++) {
+        snprintf(name, sizeof(name), "SLUICE_TEST_%d", i);
+        unsetenv(name);
+    }
+    unsetenv("CNI_CONTAINERID");
+}
+
 static void delegate_negotiates(void **state)
 {
     const char *body = VERSIONS "[ $CNI_COMMAND.$CNI_CONTAINERID = ADD.abc ] && "
@@ -246,10 +269,15 @@ static void delegate_not_found(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(new_results),     cmocka_unit_test(old_results),
-        cmocka_unit_test(bad_results),     cmocka_unit_test(too_many_routes),
-        cmocka_unit_test(versions),        cmocka_unit_test(delegate_negotiates),
-        cmocka_unit_test(delegate_errors), cmocka_unit_test(delegate_not_found),
+        cmocka_unit_test(new_results),
+        cmocka_unit_test(old_results),
+        cmocka_unit_test(bad_results),
+        cmocka_unit_test(too_many_routes),
+        cmocka_unit_test(versions),
+        cmocka_unit_test(delegate_keeps_all_of_a_large_environment_under_its_own),
+        cmocka_unit_test(delegate_negotiates),
+        cmocka_unit_test(delegate_errors),
+        cmocka_unit_test(delegate_not_found),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
