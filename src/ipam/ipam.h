@@ -51,6 +51,19 @@ int ipam_config_parse(const json_t *ipam, const char *network, struct ipam_confi
 void ipam_config_free(struct ipam_config *config);
 void cleanup_ipam_config(struct ipam_config **config);
 
+/*
+ * Leases kept in memory between calls, for a process that makes many (the agent). Any thread may
+ * use it. What another process changed is noticed: the lock is taken on disk for every call, as
+ * without a cache, and the log is read again when it is not as we left it.
+ */
+struct ipam_cache;
+
+int ipam_cache_new(struct ipam_cache **ret);
+void ipam_cache_free(struct ipam_cache *cache);
+
+/* All calls with this configuration go through the cache (NULL: none), which outlives it. */
+void ipam_config_use_cache(struct ipam_config *config, struct ipam_cache *cache);
+
 struct ipam_owner {
     const char *container_id;
     const char *ifname;
@@ -69,6 +82,15 @@ int ipam_allocate(const struct ipam_config *config, const char *instance,
 /* Gives back all that the owner has on this network; having nothing is fine. */
 int ipam_release(const struct ipam_config *config, const char *instance,
                  const struct ipam_owner *owner, struct error *err);
+
+/*
+ * Makes all that one owner holds another's, in one step that no kill can halve; the addresses in
+ * *ret (routes and DNS too), as ipam_allocate tells them. -ENOENT when from holds nothing, -EEXIST
+ * when to holds something already.
+ */
+int ipam_reown(const struct ipam_config *config, const char *instance,
+               const struct ipam_owner *from, const struct ipam_owner *to, struct ipam_result *ret,
+               struct error *err);
 
 /* 0 when the owner holds at least one address of this network, -ENOENT otherwise. */
 int ipam_check(const struct ipam_config *config, const char *instance,

@@ -105,6 +105,45 @@ void ovs_ports_clear(struct ovs_ports *ports);
 int ovs_bridge_datapath(struct ovsdb *db, const char *bridge, int64_t deadline_ns,
                         char ret_datapath[16], struct error *err);
 
+/* ---- the batcher (batcher.c) ---- */
+
+/*
+ * Port changes of many threads through one OVSDB connection: what arrives while a commit is under
+ * way goes into the next one. A thread of its own writes the transactions; ofports come by a
+ * monitor of table Interface. One per OVSDB socket.
+ */
+struct ovs_batcher;
+
+#define OVS_BATCH_SIZES 12
+
+/* Starts the thread; connects when there is first something to do, and anew whenever the connection
+ * is lost. */
+int ovs_batcher_start(const char *socket_path, struct ovs_batcher **ret, struct error *err);
+
+/* Fails whatever still waits with -ECANCELED and ends the thread. */
+void ovs_batcher_stop(struct ovs_batcher *batcher);
+
+/*
+ * As ovs_ports_add: makes these n ports, all or none, and blocks until ovs-vswitchd has made each.
+ * Another caller's failure in the same transaction (a name taken, a bridge missing) does not fail
+ * it. Any number of threads may call.
+ */
+int ovs_batcher_add(struct ovs_batcher *batcher, const struct ovs_port_spec *specs, size_t n,
+                    int64_t deadline_ns, int *ret_ofports, struct error *err);
+
+/* As ovs_ports_del without wait: blocks until the database has it. Removals go behind additions that
+ * wait, and few at a time, since ovs-vswitchd takes long over each and does nothing else
+ * meanwhile. */
+int ovs_batcher_del(struct ovs_batcher *batcher, const char *const *names, size_t n,
+                    int64_t deadline_ns, struct error *err);
+
+struct ovs_batcher_counts {
+    uint64_t transactions, added, removed, failed, retried, reconnects;
+    uint64_t sizes[OVS_BATCH_SIZES]; /* transactions of at most 1, 2, 4, ... ports; the last: more */
+};
+
+void ovs_batcher_counts(struct ovs_batcher *batcher, struct ovs_batcher_counts *ret);
+
 /* ---- which OVS (instance.c) ---- */
 
 #define OVS_SYSTEM_SOCKET "/var/run/openvswitch/db.sock"

@@ -25,3 +25,21 @@ struct stats_interval {
  */
 struct stats_interval stats_ratio(const double *a, size_t na, const double *b, size_t nb,
                                   double confidence, uint64_t seed);
+
+/* ---- histograms (histogram.c) ---- */
+
+/*
+ * Counts of durations by size, for metrics: bounds go 1, 2, 5 from 10 us to 100 s, and then
+ * infinity. No lock.
+ */
+#define HISTOGRAM_BOUNDS 22
+
+struct histogram {
+    uint64_t counts[HISTOGRAM_BOUNDS + 1]; /* the last: above every bound */
+    uint64_t n;
+    double sum; /* seconds */
+};
+
+extern const double histogram_bounds[HISTOGRAM_BOUNDS]; /* seconds */
+
+void histogram_add(struct histogram *histogram, int64_t duration_ns);
