@@ -15,7 +15,7 @@ int main(void)
     char *output = NULL, *input = NULL;
     int rc;
 
-    cni_request_from_environment(&request);
+    cni_request_from_environment((const char *const *)environ, &request);
     rc = fd_read_all(STDIN_FILENO, INPUT_MAX, &input, &request.input_len);
     if (rc < 0) {
         struct error err;

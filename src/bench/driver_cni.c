@@ -195,13 +195,13 @@ static int check_ports(struct bench_run *run, struct error *err)
                              .socket_file = run->options->ovs_socket};
     struct ovs_ports found = {0};
     struct kind_env env;
-    int rc =
-        kind_env_open(&env, run->options->instance, clock_ns() + DEADLINE_S * NSEC_PER_SEC, err);
+    int rc = kind_env_open(&env, run->options->instance, NULL, err);
     int left = 0;
 
     if (rc < 0) {
         return rc;
     }
+    env.deadline_ns = clock_ns() + DEADLINE_S * NSEC_PER_SEC;
     rc = port_gc(&env, &conf, err); /* tenants' ports go when nothing uses them */
     if (rc == 0) {
         rc = ovs_ports_list(env.ovs, NULL, true, env.deadline_ns, &found, err);

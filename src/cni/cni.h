@@ -53,10 +53,14 @@ struct cni_request {
     const char *command, *container_id, *netns, *ifname, *args, *path; /* "" when not set */
     const char *input;                                                 /* standard input */
     size_t input_len;
+    const char *instance;           /* NULL or "": our own environment's */
+    const char *spans;              /* file to append spans to; NULL or "": none */
+    const int *netns_fd;            /* the namespace, opened by the caller; NULL: by its path */
+    const char *const *environment; /* the caller's whole one; NULL: ours */
 };
 
-/* Reads the CNI_* variables. */
-void cni_request_from_environment(struct cni_request *ret);
+/* Reads the CNI_* and SLUICE_* variables of a NULL-terminated environment; all is borrowed. */
+void cni_request_from_environment(const char *const *environment, struct cni_request *ret);
 
 /* Checks what the command needs: code 4 naming the variable, its value and what is allowed. */
 int cni_request_check(const struct cni_request *request, struct error *err);
@@ -104,8 +108,37 @@ json_t *cni_error_json(enum cni_version version, const struct error *err);
 
 /* ---- verbs (verbs.c) ---- */
 
+struct cni_verb {
+    const char *name; /* CNI_COMMAND */
+    enum cni_version since;
+    int (*run)(struct kind_env *env, struct cni_conf *conf, json_t **ret, struct error *err);
+};
+
+/* A request on its way, in steps, so that an agent can put its queues between them. */
+struct cni_call {
+    const struct cni_verb *verb; /* NULL: VERSION, or no such command */
+    bool answered;               /* rc, json and err are the answer; no need to run it */
+    int rc;
+    struct cni_conf conf;
+    json_t *json; /* what ADD or VERSION answers */
+    struct error err;
+};
+
+/* Checks and parses; never blocks. The request is borrowed for as long as the call lives. */
+void cni_call_begin(struct cni_call *call, const struct cni_request *request);
+
+/* Does it, unless it is answered; blocks, until deadline_ns at the latest (but to undo). */
+void cni_call_run(struct cni_call *call, struct kind_env *env, int64_t deadline_ns);
+
+/* Answers it with an error instead. */
+void cni_call_fail(struct cni_call *call, const struct error *err);
+
+/* The text for standard output ("" for none), new; NULL when memory is out. */
+char *cni_call_output(const struct cni_call *call);
+void cni_call_clear(struct cni_call *call);
+
 /*
- * Does what the request asks. *ret_output: the text for standard output ("" for none), new. Returns
- * 0, or 1 when the output is an error. Blocks until done.
+ * All of it, in the caller's process. *ret_output: the text for standard output ("" for none), new.
+ * Returns 0, or 1 when the output is an error. Blocks until done.
  */
 int cni_run(const struct cni_request *request, char **ret_output);

@@ -252,6 +252,7 @@ static int read_addresses(struct cni_conf *conf, const struct cni_request *reque
     at->delegate = (struct ipam_delegate){.type = type,
                                           .cni_path = request->path,
                                           .cni_version = cni_version_names[conf->version],
+                                          .base = request->environment,
                                           .conf = conf->json};
     return 0;
 }
@@ -355,7 +356,7 @@ static int read_all(const struct cni_request *request, struct cni_conf *conf, st
          (rc = read_requested(&conf->attachment, request, runtime, args_cni, err)) < 0)) {
         return rc;
     }
-    conf->instance = instance_dir(dir);
+    conf->instance = instance_dir(dir && *dir ? dir : request->instance);
     if (conf->instance[0] != '/') {
         return error_set(err, -EINVAL,
                          "sluiceDir: \"%.128s\" is not allowed; must be an absolute path",
@@ -385,6 +386,7 @@ int cni_conf_parse(const struct cni_request *request, struct cni_conf *ret, stru
         ret->attachment.key.ifname = "lo"; /* whatever the runtime calls it */
     }
     ret->attachment.netns_path = request->netns;
+    ret->attachment.passed_netns = request->netns_fd;
     ret->attachment.cni_args = request->args;
     ret->attachment.conf_json = ret->json;
     attachment_prepare(&ret->attachment, ret->instance);

@@ -8,23 +8,34 @@
 
 #define CONTAINER_ID_MAX 100 /* a device alias has room for it, the network and more */
 
-static const char *variable(const char *name)
+static const char *variable(const char *const *environment, const char *name)
 {
-    const char *value = getenv(name);
+    size_t len = strlen(name);
 
-    return value ? value : "";
+    for (; *environment; environment++) {
+        if (!strncmp(*environment, name, len) && (*environment)[len] == '=') {
+            return *environment + len + 1;
+        }
+    }
+    return "";
 }
 
-void cni_request_from_environment(struct cni_request *ret)
+void cni_request_from_environment(const char *const *environment, struct cni_request *ret)
 {
     *ret = (struct cni_request){
-        .command = variable("CNI_COMMAND"),
-        .container_id = variable("CNI_CONTAINERID"),
-        .netns = variable("CNI_NETNS"),
-        .ifname = variable("CNI_IFNAME"),
-        .args = variable("CNI_ARGS"),
-        .path = variable("CNI_PATH"),
+        .command = variable(environment, "CNI_COMMAND"),
+        .container_id = variable(environment, "CNI_CONTAINERID"),
+        .netns = variable(environment, "CNI_NETNS"),
+        .ifname = variable(environment, "CNI_IFNAME"),
+        .args = variable(environment, "CNI_ARGS"),
+        .path = variable(environment, "CNI_PATH"),
+        .instance = variable(environment, "SLUICE_INSTANCE"),
+        .spans = variable(environment, "SLUICE_SPANS"),
+        .environment = environment,
     };
+    if (!*ret->instance) {
+        ret->instance = INSTANCE_DEFAULT_DIR;
+    }
 }
 
 static int bad(struct error *err, const char *name, const char *value, const char *allowed)

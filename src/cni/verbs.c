@@ -9,21 +9,6 @@
 
 #define DEADLINE_S 100 /* below the two minutes that runtimes give a plugin */
 
-/* Older verbs work at any version; these came with one. */
-static int check_verb_version(const struct cni_conf *conf, const char *command, struct error *err)
-{
-    enum cni_version since = !strcmp(command, "CHECK")                              ? CNI_0_4_0
-                             : !strcmp(command, "GC") || !strcmp(command, "STATUS") ? CNI_1_1_0
-                                                                                    : CNI_0_1_0;
-
-    if (conf->version < since) {
-        return error_code(err, CNI_INCOMPATIBLE_VERSION, -EPROTONOSUPPORT,
-                          "cniVersion: \"%s\" has no %s; must be %s or newer",
-                          cni_version_names[conf->version], command, cni_version_names[since]);
-    }
-    return 0;
-}
-
 /* The namespace comes first, and its path from the environment. */
 static int blame_netns(const struct cni_conf *conf, int rc, struct error *err)
 {
@@ -130,12 +115,10 @@ static int verb_status(struct kind_env *env, struct cni_conf *conf, json_t **ret
     return rc;
 }
 
-static const struct verb {
-    const char *name;
-    int (*run)(struct kind_env *env, struct cni_conf *conf, json_t **ret, struct error *err);
-} verbs[] = {
-    {"ADD", verb_add}, {"DEL", verb_del},       {"CHECK", verb_check},
-    {"GC", verb_gc},   {"STATUS", verb_status},
+static const struct cni_verb verbs[] = {
+    {"ADD", CNI_0_1_0, verb_add},       {"DEL", CNI_0_1_0, verb_del},
+    {"CHECK", CNI_0_4_0, verb_check},   {"GC", CNI_1_1_0, verb_gc},
+    {"STATUS", CNI_1_1_0, verb_status},
 };
 
 static json_t *version_json(enum cni_version asked)
@@ -149,70 +132,134 @@ static json_t *version_json(enum cni_version asked)
                      names);
 }
 
-static int run_verb(const struct verb *verb, struct cni_conf *conf, json_t **ret, struct error *err)
+/* VERSION's configuration holds a version and nothing else; without one it is ours. */
+static void answer_version(struct cni_call *call, const struct cni_request *request)
 {
-    struct kind_env env;
-    int rc = check_verb_version(conf, verb->name, err);
+    autojson json_t *json = NULL;
+    const char *text = cni_version_names[CNI_1_1_0];
 
-    if (rc < 0) {
-        return rc;
+    json_parse(request->input, request->input_len, &json, NULL);
+    json_read_string(json, NULL, "cniVersion", &text, NULL);
+    if (cni_version_parse(text, &call->conf.version, NULL) < 0) {
+        call->conf.version = CNI_1_1_0;
     }
-    if (geteuid() != 0) {
-        return error_set(err, -EPERM, "%s needs root: this process has user id %d",
-                         conf->attachment.kind->type, (int)geteuid());
-    }
-    rc = kind_env_open(&env, conf->instance, clock_ns() + DEADLINE_S * NSEC_PER_SEC, err);
-    if (rc < 0) {
-        return rc;
-    }
-    conf->attachment.delegate.deadline_ns = env.deadline_ns;
-    rc = verb->run(&env, conf, ret, err);
-    kind_env_close(&env);
-    return rc;
+    call->json = version_json(call->conf.version);
+    call->answered = true;
 }
 
-static int answer(const struct cni_request *request, struct cni_conf *conf, json_t **ret,
-                  struct error *err)
+/* Older verbs work at any version; these came with one. */
+static int check_verb(const struct cni_call *call, struct error *err)
 {
-    int rc = cni_request_check(request, err);
+    const struct cni_verb *verb = call->verb;
 
-    if (rc < 0) {
-        return rc;
+    if (call->conf.version < verb->since) {
+        return error_code(err, CNI_INCOMPATIBLE_VERSION, -EPROTONOSUPPORT,
+                          "cniVersion: \"%s\" has no %s; must be %s or newer",
+                          cni_version_names[call->conf.version], verb->name,
+                          cni_version_names[verb->since]);
     }
-    if (!strcmp(request->command, "VERSION")) {
-        /* Its configuration holds a version and nothing else; without one it is ours. */
-        autojson json_t *json = NULL;
-        const char *text = cni_version_names[CNI_1_1_0];
+    return 0;
+}
 
-        json_parse(request->input, request->input_len, &json, NULL);
-        json_read_string(json, NULL, "cniVersion", &text, NULL);
-        if (cni_version_parse(text, &conf->version, NULL) < 0) {
-            conf->version = CNI_1_1_0;
-        }
-        *ret = version_json(conf->version);
-        return 0;
+void cni_call_begin(struct cni_call *call, const struct cni_request *request)
+{
+    struct error err = {0};
+    int rc;
+
+    *call = (struct cni_call){
+        .conf = {.version = CNI_1_1_0, .attachment = {.netns_fd = -1, .record_fd = -1}}};
+    rc = cni_request_check(request, &err);
+    if (rc == 0 && !strcmp(request->command, "VERSION")) {
+        answer_version(call, request);
+        return;
     }
-    rc = cni_conf_parse(request, conf, err);
-    for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(verbs); i++) {
+    for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
         if (!strcmp(request->command, verbs[i].name)) {
-            return run_verb(&verbs[i], conf, ret, err);
+            call->verb = &verbs[i];
         }
+    }
+    if (rc == 0) {
+        rc = cni_conf_parse(request, &call->conf, &err);
+    }
+    if (rc == 0) {
+        rc = check_verb(call, &err);
+    }
+    if (rc < 0) {
+        cni_call_fail(call, &err);
+    }
+}
+
+void cni_call_fail(struct cni_call *call, const struct error *err)
+{
+    call->answered = true;
+    call->rc = err->errnum;
+    call->err = *err;
+}
+
+void cni_call_run(struct cni_call *call, struct kind_env *env, int64_t deadline_ns)
+{
+    struct attachment *at = &call->conf.attachment;
+
+    if (call->answered) {
+        return;
+    }
+    env->deadline_ns = at->delegate.deadline_ns = deadline_ns;
+    if (env->shared && at->ipam) {
+        ipam_config_use_cache(at->ipam, env->shared->ipam_cache);
+    }
+    call->rc = call->verb->run(env, &call->conf, &call->json, &call->err);
+    call->answered = true;
+}
+
+char *cni_call_output(const struct cni_call *call)
+{
+    autojson json_t *json =
+        call->rc < 0 ? cni_error_json(call->conf.version, &call->err) : json_incref(call->json);
+
+    return json ? json_dumps(json, JSON_INDENT(4)) : strdup("");
+}
+
+void cni_call_clear(struct cni_call *call)
+{
+    cni_conf_clear(&call->conf);
+    json_decref(call->json);
+    call->json = NULL;
+}
+
+static int open_env(const struct cni_call *call, const struct cni_request *request,
+                    struct kind_env *env, struct error *err)
+{
+    int rc;
+
+    if (geteuid() != 0) {
+        return error_set(err, -EPERM, "%s needs root: this process has user id %d",
+                         call->conf.attachment.kind->type, (int)geteuid());
+    }
+    rc = kind_env_open(env, call->conf.instance, NULL, err);
+    if (rc == 0 && request->spans && *request->spans) {
+        span_open(request->spans, &env->span_fd); /* spans are off when it can't be opened */
     }
     return rc;
 }
 
 int cni_run(const struct cni_request *request, char **ret_output)
 {
-    struct cni_conf conf = {
-        .version = CNI_1_1_0, .attachment.netns_fd = -1, .attachment.record_fd = -1};
-    autojson json_t *json = NULL;
+    struct cni_call call;
+    struct kind_env env;
     struct error err = {0};
-    int rc = answer(request, &conf, &json, &err);
+    int rc;
 
-    if (rc < 0) {
-        json = cni_error_json(conf.version, &err);
+    cni_call_begin(&call, request);
+    if (!call.answered) {
+        if (open_env(&call, request, &env, &err) < 0) {
+            cni_call_fail(&call, &err);
+        } else {
+            cni_call_run(&call, &env, clock_ns() + DEADLINE_S * NSEC_PER_SEC);
+            kind_env_close(&env);
+        }
     }
-    *ret_output = json ? json_dumps(json, JSON_INDENT(4)) : strdup("");
-    cni_conf_clear(&conf);
-    return rc < 0;
+    *ret_output = cni_call_output(&call);
+    rc = call.rc < 0;
+    cni_call_clear(&call);
+    return rc;
 }

@@ -54,7 +54,7 @@ static void for_names(const char *path, void (*visit)(const char *name, void *co
 
 /* ---- attachments ---- */
 
-static int del_with_conf(const struct record *record, struct error *err)
+static int del_with_conf(const char *instance, const struct record *record, struct error *err)
 {
     autofree char *input = json_dumps(record->conf, JSON_COMPACT);
     autofree char *output = NULL;
@@ -64,6 +64,7 @@ static int del_with_conf(const struct record *record, struct error *err)
                                   .ifname = record->key.ifname,
                                   .args = record->cni_args,
                                   .path = record->cni_path,
+                                  .instance = instance,
                                   .input = input,
                                   .input_len = input ? strlen(input) : 0};
 
@@ -81,7 +82,7 @@ static int clean_record(const struct record *record, void *cookie)
 {
     struct clean *clean = cookie;
     struct error err = {0};
-    int rc = record->conf ? del_with_conf(record, &err) : 0;
+    int rc = record->conf ? del_with_conf(clean->instance, record, &err) : 0;
 
     if (rc == 0) {
         rc = record_remove(clean->instance, &record->key, &err);
@@ -271,7 +272,8 @@ static int clean_instance(const char *instance, bool all_marks, struct host_clea
     int rc = check_no_bench(instance, err);
 
     if (rc == 0) {
-        rc = kind_env_open(&clean.env, instance, clock_ns() + DEADLINE_S * NSEC_PER_SEC, err);
+        rc = kind_env_open(&clean.env, instance, NULL, err);
+        clean.env.deadline_ns = clock_ns() + DEADLINE_S * NSEC_PER_SEC;
     }
     if (rc < 0) {
         return rc;

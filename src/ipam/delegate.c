@@ -80,18 +80,18 @@ static bool is_set_by(const char *assignment, const char *const *list)
     return false;
 }
 
-/* Our environment, over it the delegate's, over both the command; the list is the caller's, its
- * strings are borrowed. */
-static const char **make_env(const char *const *over, const char *command)
+/* The base environment, over it the delegate's, over both the command; the list is the caller's,
+ * its strings are borrowed. */
+static const char **make_env(const struct ipam_delegate *delegate, const char *command)
 {
-    const char *const commands[] = {command, NULL};
-    const char *const *ours = (const char *const *)environ;
-    const char **env = calloc(count(ours) + count(over) + 2, sizeof(*env));
+    const char *const commands[] = {command, NULL}, *const *over = delegate->env;
+    const char *const *base = delegate->base ? delegate->base : (const char *const *)environ;
+    const char **env = calloc(count(base) + count(over) + 2, sizeof(*env));
     size_t used = 0;
 
-    for (size_t i = 0; env && i < count(ours); i++) {
-        if (!is_set_by(ours[i], over) && !is_set_by(ours[i], commands)) {
-            env[used++] = ours[i];
+    for (size_t i = 0; env && i < count(base); i++) {
+        if (!is_set_by(base[i], over) && !is_set_by(base[i], commands)) {
+            env[used++] = base[i];
         }
     }
     for (size_t i = 0; env && i < count(over); i++) {
@@ -141,7 +141,7 @@ static int run(const struct ipam_delegate *delegate, const char *path, const cha
 {
     autojson json_t *conf = conf_at(delegate->conf, version);
     autofree char *assignment = str_printf("CNI_COMMAND=%s", command);
-    autofree const char **env = assignment ? make_env(delegate->env, assignment) : NULL;
+    autofree const char **env = assignment ? make_env(delegate, assignment) : NULL;
     autofree char *input = conf ? json_dumps(conf, JSON_COMPACT) : NULL;
     const char *const argv[] = {path, NULL};
     struct proc_spec spec = {

@@ -112,7 +112,8 @@ struct ipam_delegate {
     const char *cni_path;    /* directories separated by colons */
     const char *cni_version; /* of the network configuration */
     const json_t *conf;      /* the whole network configuration; borrowed */
-    const char *const *env;  /* "NAME=VALUE", over our environment; NULL: none */
+    const char *const *base; /* the environment to start from; NULL: ours */
+    const char *const *env;  /* "NAME=VALUE", over it; NULL: none */
     int64_t deadline_ns;     /* 0: none */
 };
 

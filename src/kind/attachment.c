@@ -70,7 +70,8 @@ void attachment_prepare(struct attachment *at, const char *instance)
 static int open_pod(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct netns_id host, pod;
-    int rc = netns_open(at->netns_path, &at->netns_fd, err);
+    int rc = at->passed_netns ? netns_copy(*at->passed_netns, at->netns_path, &at->netns_fd, err)
+                              : netns_open(at->netns_path, &at->netns_fd, err);
 
     if (rc < 0) {
         return rc;
@@ -83,7 +84,11 @@ static int open_pod(struct kind_env *env, struct attachment *at, struct error *e
         at->netns_fd = -1;
         return error_set(err, -EINVAL, "%s is the host's own network namespace", at->netns_path);
     }
-    return netlink_open(at->netns_fd, &at->pod, err);
+    rc = netlink_open(at->netns_fd, &at->pod, err);
+    if (rc == 0 && env->shared) {
+        netlink_use_funnel(at->pod, env->shared->funnel);
+    }
+    return rc;
 }
 
 /* ipam_delegate with this attachment's CNI_* variables: ours are the runtime's only when it calls
@@ -246,7 +251,6 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
 {
     autoclose int lock = -1;
     struct error undo;
-    struct ovsdb *db;
     int rc = open_pod(env, at, err);
 
     if (rc < 0) {
@@ -255,8 +259,7 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
     if (at->kind->plain) {
         return at->kind->add(env, at, err);
     }
-    if (at->kind->own_port && ((rc = kind_env_ovs(env, &at->conf, &db, err)) < 0 ||
-                               (rc = port_check_datapath(env, &at->conf, err)) < 0)) {
+    if (at->kind->own_port && (rc = port_check_switch(env, &at->conf, err)) < 0) {
         return rc; /* found out before anything is made */
     }
     if (at->kind->needs_bridge) {
@@ -293,10 +296,11 @@ static void find_pod(struct kind_env *env, struct attachment *at)
     struct record record = {0};
     struct netns_id id;
 
-    if (at->netns_path[0] && open_pod(env, at, NULL) < 0) {
+    if ((at->passed_netns || at->netns_path[0]) && open_pod(env, at, NULL) < 0) {
         cleanup_fd(&at->netns_fd);
         at->netns_fd = -1;
     }
+    at->passed_netns = NULL;
     if (record_read(env->instance, &at->key, &record, NULL) == 0) {
         at->mac = record.mac;
         if (record.ovs_socket[0] &&

@@ -7,20 +7,22 @@
 #include <string.h>
 #include <unistd.h>
 
-int kind_env_open(struct kind_env *env, const char *instance, int64_t deadline_ns,
+int kind_env_open(struct kind_env *env, const char *instance, struct kind_shared *shared,
                   struct error *err)
 {
     int rc;
 
     memset(env, 0, sizeof(*env));
     env->instance = instance;
+    env->shared = shared;
     instance_register(instance);
-    env->deadline_ns = deadline_ns;
-    env->span_fd = span_open_env();
-    env->host_netns_fd = -1;
+    env->span_fd = env->host_netns_fd = -1;
     rc = netns_open_own(&env->host_netns_fd, err);
     if (rc == 0) {
         rc = netlink_open(-1, &env->host, err);
+    }
+    if (rc == 0 && shared) {
+        netlink_use_funnel(env->host, shared->funnel);
     }
     if (rc < 0) {
         kind_env_close(env);
@@ -46,7 +48,7 @@ int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsd
     int rc;
 
     ovs_socket_path(conf->socket_file, env->instance, path, sizeof(path));
-    if (env->ovs && strcmp(path, env->ovs_path) != 0) {
+    if (env->ovs && (strcmp(path, env->ovs_path) != 0 || !ovsdb_usable(env->ovs))) {
         ovsdb_close(env->ovs);
         env->ovs = NULL;
     }
@@ -62,4 +64,50 @@ int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsd
     }
     *ret = env->ovs;
     return 0;
+}
+
+/* *ret is NULL in a process of its own. */
+static int find_batcher(struct kind_env *env, const struct kind_conf *conf,
+                        struct ovs_batcher **ret, struct error *err)
+{
+    char path[PATH_MAX];
+
+    *ret = NULL;
+    if (!env->shared) {
+        return 0;
+    }
+    ovs_socket_path(conf->socket_file, env->instance, path, sizeof(path));
+    return env->shared->batcher(env->shared, path, ret, err);
+}
+
+int kind_env_port_add(struct kind_env *env, const struct kind_conf *conf,
+                      const struct ovs_port_spec *spec, struct error *err)
+{
+    struct ovs_batcher *batcher;
+    struct ovsdb *db;
+    int rc = find_batcher(env, conf, &batcher, err);
+
+    if (rc == 0 && batcher) {
+        return ovs_batcher_add(batcher, spec, 1, env->deadline_ns, NULL, err);
+    }
+    if (rc == 0) {
+        rc = kind_env_ovs(env, conf, &db, err);
+    }
+    return rc < 0 ? rc : ovs_ports_add(db, spec, 1, env->deadline_ns, NULL, err);
+}
+
+int kind_env_port_del(struct kind_env *env, const struct kind_conf *conf, const char *name,
+                      struct error *err)
+{
+    struct ovs_batcher *batcher;
+    struct ovsdb *db;
+    int rc = find_batcher(env, conf, &batcher, err);
+
+    if (rc == 0 && batcher) {
+        return ovs_batcher_del(batcher, &name, 1, env->deadline_ns, err);
+    }
+    if (rc == 0) {
+        rc = kind_env_ovs(env, conf, &db, err);
+    }
+    return rc < 0 ? rc : ovs_ports_del(db, &name, 1, false, env->deadline_ns, err);
 }

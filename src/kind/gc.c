@@ -44,6 +44,7 @@ static int remove_attachment(struct sweep *sweep, const struct record *record, s
     one.kind = kind ? kind : sweep->at->kind;
     one.netns_path = record->netns_path;
     one.cni_args = record->cni_args;
+    one.passed_netns = NULL;
     one.netns_fd = -1;
     one.pod = NULL;
     if (one.addresses == ADDRESSES_HOST_LOCAL) {

@@ -45,6 +45,7 @@ struct attachment {
     struct kind_conf conf;
     const json_t *conf_json; /* the network configuration, kept in the record for `sluice clean` */
     const char *netns_path;  /* "" when not known (DEL) */
+    const int *passed_netns; /* its descriptor, borrowed; NULL: to be opened by the path */
     const char *cni_args;    /* CNI_ARGS, for IPAM plugins; "" for none */
     enum attachment_addresses addresses;
     struct ipam_config *ipam;      /* ADDRESSES_HOST_LOCAL */
@@ -70,8 +71,18 @@ struct attachment {
     struct ipam_result result;
 };
 
+/* What the environments of a process with many threads share: the agent's. */
+struct kind_shared {
+    struct funnel *funnel;
+    struct ipam_cache *ipam_cache;
+    /* The batcher for an OVSDB socket. */
+    int (*batcher)(struct kind_shared *shared, const char *socket_path, struct ovs_batcher **ret,
+                   struct error *err);
+};
+
 /* What a kind may use; supplied by the program that runs it. One thread at a time. */
 struct kind_env {
+    struct kind_shared *shared; /* NULL: in a process of its own */
     const char *instance;
     int64_t deadline_ns;  /* on clock_ns() */
     int span_fd;          /* -1: no spans */
@@ -114,14 +125,21 @@ const struct kind *kind_find(const char *type);
 
 /* ---- the environment (env.c) ---- */
 
-/* Opens what every kind needs; instance is borrowed. */
-int kind_env_open(struct kind_env *env, const char *instance, int64_t deadline_ns,
+/* Opens what every kind needs; instance and shared (NULL: none) are borrowed. No deadline, and no
+ * spans: the caller sets them. */
+int kind_env_open(struct kind_env *env, const char *instance, struct kind_shared *shared,
                   struct error *err);
 void kind_env_close(struct kind_env *env);
 
-/* The OVSDB connection for a configuration. */
+/* The OVSDB connection for a configuration; made anew when the last one was lost. */
 int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsdb **ret,
                  struct error *err);
+
+/* ovs_ports_add and ovs_ports_del for one port, through the batcher where there is one. */
+int kind_env_port_add(struct kind_env *env, const struct kind_conf *conf,
+                      const struct ovs_port_spec *spec, struct error *err);
+int kind_env_port_del(struct kind_env *env, const struct kind_conf *conf, const char *name,
+                      struct error *err);
 
 /* ---- attachments (attachment.c) ---- */
 
@@ -223,8 +241,9 @@ int host_device_delete(struct kind_env *env, const char *name, struct error *err
 int port_ensure(struct kind_env *env, const struct attachment *at, struct link_info *ret,
                 struct error *err);
 
-/* -EINVAL when the configuration names a datapath and the bridge has another. */
-int port_check_datapath(struct kind_env *env, const struct kind_conf *conf, struct error *err);
+/* Whether OVS answers, and, when the configuration names a datapath, the bridge has it (-EINVAL).
+ */
+int port_check_switch(struct kind_env *env, const struct kind_conf *conf, struct error *err);
 
 /* Adds the attachment's own port to OVS (type "" or "internal", which has the pod's MAC and MTU)
  * and waits until it works. */

@@ -35,20 +35,20 @@ static int check_same_port(const struct ovs_ports *found, const struct kind_conf
     return 0;
 }
 
-int port_check_datapath(struct kind_env *env, const struct kind_conf *conf, struct error *err)
+int port_check_switch(struct kind_env *env, const struct kind_conf *conf, struct error *err)
 {
     char datapath[16];
     struct ovsdb *db;
     int rc;
 
-    if (!conf->datapath) {
-        return 0;
+    if (!conf->datapath && env->shared) {
+        return 0; /* the batcher holds the connection, and tells */
     }
     rc = kind_env_ovs(env, conf, &db, err);
-    if (rc == 0) {
+    if (rc == 0 && conf->datapath) {
         rc = ovs_bridge_datapath(db, conf->bridge, env->deadline_ns, datapath, err);
     }
-    if (rc == 0 && strcmp(datapath, conf->datapath) != 0) {
+    if (rc == 0 && conf->datapath && strcmp(datapath, conf->datapath) != 0) {
         rc = error_set(err, -EINVAL, "datapath: \"%s\" is not allowed; bridge %s has \"%s\"",
                        conf->datapath, conf->bridge, datapath);
     }
@@ -70,7 +70,7 @@ static int port_make(struct kind_env *env, const struct attachment *at, bool *re
     };
     struct ovs_ports found = {0};
     struct ovsdb *db;
-    int rc = port_check_datapath(env, conf, err);
+    int rc = port_check_switch(env, conf, err);
 
     if (rc == 0) {
         rc = kind_env_ovs(env, conf, &db, err);
@@ -81,7 +81,7 @@ static int port_make(struct kind_env *env, const struct attachment *at, bool *re
     rc = ovs_ports_list(db, conf->port, false, env->deadline_ns, &found, err);
     if (rc == 0 && found.n == 0) {
         ovs_ports_clear(&found);
-        rc = ovs_ports_add(db, &spec, 1, env->deadline_ns, NULL, err);
+        rc = kind_env_port_add(env, conf, &spec, err);
         *ret_ours = true;
         if (rc != -EEXIST) {
             return rc;
@@ -168,10 +168,8 @@ int port_add(struct kind_env *env, const struct attachment *at, const char *type
         .n_trunks = at->conf.n_trunks,
         .owner = {at->key.network, at->key.container_id, at->key.ifname, env->instance},
     };
-    struct ovsdb *db;
-    int rc = kind_env_ovs(env, &at->conf, &db, err);
 
-    return rc < 0 ? rc : ovs_ports_add(db, &spec, 1, env->deadline_ns, NULL, err);
+    return kind_env_port_add(env, &at->conf, &spec, err);
 }
 
 /* The instance's own OVS was stopped since ADD, and took every port with it. (A system's database
@@ -186,15 +184,7 @@ static bool private_ovs_gone(const struct kind_env *env, const struct attachment
 
 int port_delete(struct kind_env *env, const struct attachment *at, struct error *err)
 {
-    const char *name = at->host_name;
-    struct ovsdb *db;
-    int rc;
-
-    if (private_ovs_gone(env, at)) {
-        return 0;
-    }
-    rc = kind_env_ovs(env, &at->conf, &db, err);
-    return rc < 0 ? rc : ovs_ports_del(db, &name, 1, false, env->deadline_ns, err);
+    return private_ovs_gone(env, at) ? 0 : kind_env_port_del(env, &at->conf, at->host_name, err);
 }
 
 int port_check(struct kind_env *env, const struct attachment *at, const char *name,

@@ -7,6 +7,7 @@
 #include "netlink/socket.h"
 
 #include <errno.h>
+#include <linux/rtnetlink.h>
 #include <string.h>
 
 #define ALIGNED(n) (((n) + 3U) & ~(size_t)3U)
@@ -43,6 +44,11 @@ void message_begin(struct netlink *nl, uint16_t type, uint16_t flags, const void
     message->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     message->nlmsg_seq = nl->first_seq + nl->n_messages;
     memcpy(NLMSG_DATA(message), header, header_len);
+    if (type == RTM_DELLINK) {
+        nl->work = FUNNEL_REMOVE;
+    } else if (type == RTM_NEWLINK && (flags & NLM_F_CREATE) && nl->work == FUNNEL_CHANGE) {
+        nl->work = FUNNEL_CREATE;
+    }
     answer = &nl->answers[nl->n_messages++];
     memset(answer, 0, sizeof(*answer));
     answer->errnum = -ECANCELED; /* until the kernel answers */

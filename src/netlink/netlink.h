@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/base.h"
+#include "stats/stats.h"
 
 #include <net/if.h>
 
@@ -29,6 +30,9 @@ int netns_open(const char *path, int *ret_fd, struct error *err);
 /* The calling thread's own. */
 int netns_open_own(int *ret_fd, struct error *err);
 
+/* A copy of a descriptor that somebody passed, after the same check; name is for messages. */
+int netns_copy(int fd, const char *name, int *ret_fd, struct error *err);
+
 /*
  * Makes a new network namespace and binds it to path (created; must not exist: -EEXIST). The
  * calling thread is in its old namespace again when this returns. Parents must exist.
@@ -49,6 +53,34 @@ struct netns_id {
 int netns_identify(int fd, struct netns_id *ret);
 bool netns_same(const struct netns_id *a, const struct netns_id *b);
 
+/* ---- the funnel (funnel.c) ---- */
+
+/* What a batch does at most: a creation with changes is a creation. */
+enum funnel_work { FUNNEL_CHANGE, FUNNEL_CREATE, FUNNEL_REMOVE, FUNNEL_N_WORKS };
+
+extern const char *const funnel_work_names[FUNNEL_N_WORKS + 1]; /* NULL at the end */
+
+/* Bounds how many threads of this process are in rtnetlink at once; shared by many sockets. */
+struct funnel;
+
+int funnel_new(struct funnel **ret);
+void funnel_free(struct funnel *funnel);
+
+/* 0 (at first): no bound. May change at any time. */
+void funnel_set_width(struct funnel *funnel, enum funnel_work work, unsigned width);
+
+/* Blocks until there is room; first come, first served. netlink_send calls these. */
+void funnel_enter(struct funnel *funnel, enum funnel_work work);
+void funnel_leave(struct funnel *funnel, enum funnel_work work);
+
+struct funnel_view {
+    unsigned width, busy, waiting;
+    uint64_t passed;
+    struct histogram wait; /* of all that passed */
+};
+
+void funnel_view(struct funnel *funnel, enum funnel_work work, struct funnel_view *ret);
+
 /* ---- the socket and the batch (socket.c) ---- */
 
 struct netlink; /* a NETLINK_ROUTE socket in one network namespace; one thread at a time */
@@ -58,6 +90,9 @@ int netlink_open(int netns_fd, struct netlink **ret, struct error *err);
 void netlink_close(struct netlink *nl);
 void cleanup_netlink(struct netlink **nl);
 #define autonetlink __attribute__((cleanup(cleanup_netlink)))
+
+/* Every send of this socket goes through the funnel, which outlives it. */
+void netlink_use_funnel(struct netlink *nl, struct funnel *funnel);
 
 #define NETLINK_BATCH_MAX 64 /* messages in one send */
 

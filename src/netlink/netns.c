@@ -14,6 +14,25 @@
 
 #define OWN_NETNS "/proc/thread-self/ns/net"
 
+static int check_netns(int fd, const char *name, struct error *err)
+{
+    return ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET
+               ? 0
+               : error_set(err, -EINVAL, "%s is not a network namespace", name);
+}
+
+int netns_copy(int fd, const char *name, int *ret_fd, struct error *err)
+{
+    autoclose int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    int rc = copy < 0 ? error_sys(err, -errno, "network namespace %s", name)
+                      : check_netns(copy, name, err);
+
+    if (rc == 0) {
+        *ret_fd = take_fd(&copy);
+    }
+    return rc;
+}
+
 int netns_open(const char *path, int *ret_fd, struct error *err)
 {
     /* O_NONBLOCK: a path to a FIFO must not hang us. */
@@ -22,8 +41,8 @@ int netns_open(const char *path, int *ret_fd, struct error *err)
     if (fd < 0) {
         return error_sys(err, -errno, "network namespace %s", path);
     }
-    if (ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET) {
-        return error_set(err, -EINVAL, "%s is not a network namespace", path);
+    if (check_netns(fd, path, err) < 0) {
+        return -EINVAL;
     }
     *ret_fd = take_fd(&fd);
     return 0;

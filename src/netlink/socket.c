@@ -88,6 +88,12 @@ int netlink_fd(const struct netlink *nl)
     return nl->fd;
 }
 
+void netlink_use_funnel(struct netlink *nl, struct funnel *funnel)
+{
+    nl->funnel = funnel;
+}
+
+/* The kernel does all the work before send returns. */
 static int send_all(struct netlink *nl, struct error *err)
 {
     ssize_t n;
@@ -99,9 +105,18 @@ static int send_all(struct netlink *nl, struct error *err)
         return error_set(err, -EMSGSIZE, "netlink: more than %d messages or %zu bytes in a batch",
                          NETLINK_BATCH_MAX, sizeof(nl->send_buffer));
     }
+    if (nl->funnel) {
+        funnel_enter(nl->funnel, nl->work);
+    }
     do {
         n = send(nl->fd, nl->send_buffer, nl->used, 0);
     } while (n < 0 && errno == EINTR);
+    if (nl->funnel) {
+        int saved = errno;
+
+        funnel_leave(nl->funnel, nl->work);
+        errno = saved;
+    }
     return n < 0 ? error_sys(err, -errno, "netlink send") : 0;
 }
 
@@ -193,6 +208,7 @@ static void start_batch(struct netlink *nl)
     nl->n_messages = 0;
     nl->used = 0;
     nl->overflow = false;
+    nl->work = FUNNEL_CHANGE;
 }
 
 int netlink_send(struct netlink *nl, struct netlink_answer *ret_answers, struct error *err)

@@ -10,7 +10,9 @@ struct netlink {
     unsigned n_messages;
     size_t used, message_start;
     bool overflow;
-    bool unusable; /* answers were lost: what is still to come can't be told apart */
+    enum funnel_work work; /* of the batch being filled */
+    struct funnel *funnel; /* NULL: none */
+    bool unusable;         /* answers were lost: what is still to come can't be told apart */
     struct netlink_answer answers[NETLINK_BATCH_MAX];
     char send_buffer[32768] __attribute__((aligned(8)));
 };

@@ -44,7 +44,6 @@ json_t *ovsdb_rows(const json_t *results, size_t index);
 json_t *ovsdb_inserted(const json_t *results, size_t index);
 
 const char *ovsdb_path(const struct ovsdb *db);
-bool ovsdb_usable(const struct ovsdb *db); /* false once the connection was lost or given up */
 
 /* ---- op.c ---- */
 

@@ -22,6 +22,9 @@ void ovsdb_close(struct ovsdb *db);
 void cleanup_ovsdb(struct ovsdb **db);
 #define autoovsdb __attribute__((cleanup(cleanup_ovsdb)))
 
+/* False once the connection was lost or given up; notices that the server closed it. */
+bool ovsdb_usable(const struct ovsdb *db);
+
 /*
  * One transaction on database Open_vSwitch: operations is a JSON array of RFC 7047 operations
  * (stolen). Blocks until the reply or the deadline (-ETIMEDOUT; the connection is then unusable).

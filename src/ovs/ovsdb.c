@@ -153,7 +153,9 @@ const char *ovsdb_path(const struct ovsdb *db)
 
 bool ovsdb_usable(const struct ovsdb *db)
 {
-    return !db->broken;
+    struct pollfd pfd = {.fd = db->fd, .events = POLLRDHUP};
+
+    return !db->broken && poll(&pfd, 1, 0) == 0;
 }
 
 /* ---- bytes ---- */

@@ -18,7 +18,7 @@ const size_t span_n_stages = ARRAY_SIZE(span_stages);
 
 /* As most kinds make them; a step that is not here stands behind those that are. */
 static const char *const steps[] = {
-    "cni.ipam",    "cni.ovs", "cni.link",       "cni.addr",
+    "cni.gate",    "cni.queue", "cni.ipam",    "cni.ovs", "cni.link",       "cni.addr",
     "del.sandbox", "del.cni", "del.take-apart", "del.netns",
 };
 
@@ -84,17 +84,6 @@ int span_open(const char *path, int *ret_fd)
     return 0;
 }
 
-int span_open_env(void)
-{
-    const char *path = getenv("SLUICE_SPANS");
-    int fd = -1;
-
-    if (path && *path) {
-        span_open(path, &fd);
-    }
-    return fd;
-}
-
 int span_write(int fd, const struct span *span)
 {
     char line[768], pod[2 * SPAN_POD_MAX + 3], stage[2 * SPAN_STAGE_MAX + 3];
@@ -116,19 +105,31 @@ int span_write(int fd, const struct span *span)
     return write(fd, line, (size_t)n) == n ? 0 : -EIO;
 }
 
-int span_end(int fd, const char *pod, const char *stage, int64_t t0_ns, bool ok)
+/* Fills in whose it is and writes it. */
+static int write_of(int fd, const char *pod, const char *stage, struct span *span)
 {
-    struct span span = {.t0_ns = t0_ns, .ok = ok};
-
     if (fd < 0) {
         return 0;
     }
-    span.t1_ns = clock_ns();
-    span.pid = getpid();
-    span.tid = gettid();
-    if (str_copy(span.pod, sizeof(span.pod), pod) < 0 ||
-        str_copy(span.stage, sizeof(span.stage), stage) < 0) {
+    span->pid = getpid();
+    span->tid = gettid();
+    if (str_copy(span->pod, sizeof(span->pod), pod) < 0 ||
+        str_copy(span->stage, sizeof(span->stage), stage) < 0) {
         return -ENAMETOOLONG;
     }
-    return span_write(fd, &span);
+    return span_write(fd, span);
+}
+
+int span_end(int fd, const char *pod, const char *stage, int64_t t0_ns, bool ok)
+{
+    struct span span = {.t0_ns = t0_ns, .t1_ns = clock_ns(), .ok = ok};
+
+    return write_of(fd, pod, stage, &span);
+}
+
+int span_waited(int fd, const char *pod, const char *stage, int64_t t0_ns, int64_t t1_ns)
+{
+    struct span span = {.t0_ns = t0_ns, .t1_ns = t1_ns, .wait_ns = t1_ns - t0_ns, .ok = true};
+
+    return write_of(fd, pod, stage, &span);
 }

@@ -45,9 +45,6 @@ int span_stage_compare(const char *a, const char *b);
 
 /* ---- writing ---- */
 
-/* Opens the file named by SLUICE_SPANS; -1 when unset or not to be opened (spans are then off). */
-int span_open_env(void);
-
 /* Opens path for appending. */
 int span_open(const char *path, int *ret_fd);
 
@@ -56,6 +53,9 @@ int span_write(int fd, const struct span *span);
 
 /* Fills name, pid and tid and writes a span of [t0, now]. */
 int span_end(int fd, const char *pod, const char *stage, int64_t t0_ns, bool ok);
+
+/* The same for a step that was nothing but waiting, from t0 to t1. */
+int span_waited(int fd, const char *pod, const char *stage, int64_t t0_ns, int64_t t1_ns);
 
 /* ---- reading ---- */
 

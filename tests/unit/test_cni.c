@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* ---- requests ---- */
 
@@ -30,7 +31,7 @@ static void test_request_is_read_from_the_environment(void **state)
     unsetenv("CNI_NETNS");
     setenv("CNI_COMMAND", "DEL", 1);
     setenv("CNI_CONTAINERID", "pod-1", 1);
-    cni_request_from_environment(&request);
+    cni_request_from_environment((const char *const *)environ, &request);
     assert_string_equal(request.command, "DEL");
     assert_string_equal(request.container_id, "pod-1");
     assert_string_equal(request.netns, "");

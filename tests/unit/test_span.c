@@ -149,11 +149,6 @@ static void test_no_file_no_spans(void **state)
     assert_int_equal(span_open("/nowhere/spans", &fd), -ENOENT);
     assert_int_equal(span_read("/nowhere/spans", &list, &err), -ENOENT);
     assert_string_equal(err.text, "read /nowhere/spans: No such file or directory");
-    unsetenv("SLUICE_SPANS");
-    assert_int_equal(span_open_env(), -1);
-    setenv("SLUICE_SPANS", "/nowhere/spans", 1);
-    assert_int_equal(span_open_env(), -1);
-    unsetenv("SLUICE_SPANS");
 }
 
 static void test_span_that_cannot_be_written_whole_is_an_error(void **state)

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this room share. All of it belongs to the loop's thread unless it says not. */
+#pragma once
+
+#include "agent/agent.h"
+#include "agent/workers.h"
+#include "cni/cni.h"
+#include "gate/gate.h"
+#include "rpc/server.h"
+
+#include <pthread.h>
+
+#define AGENT_CALLS_MAX 4096 /* CNI calls at once; more wait in the socket's backlog */
+#define AGENT_VERBS     5
+
+/* ADDs, DELs and so on of one kind. */
+struct agent_count {
+    uint64_t ok, failed;
+    struct histogram latency; /* from request to answer */
+};
+
+struct agent_batchers; /* one batcher an OVSDB socket, for the workers' threads */
+struct agent_leases;   /* permits that peers hold or wait for */
+
+struct agent {
+    const struct agent_options *options;
+    uv_loop_t loop;
+    uv_signal_t signals[3];
+    int lock_fd;
+    int64_t started_ns;
+    bool stopping;
+
+    struct kind_shared shared;
+    struct agent_batchers *batchers;
+    struct workers *workers;
+    struct rpc_server *server;
+
+    struct gates *gates;
+    uv_timer_t gate_timer;
+    struct agent_leases *leases;
+
+    size_t n_calls; /* CNI calls not answered yet */
+    struct agent_count (*counts)[AGENT_VERBS]; /* one row a kind */
+    size_t found_attachments, found_unknown;   /* by reconcile, at the start */
+};
+
+/* ---- agent.c ---- */
+
+/* The number of calls changed: takes more, or no more, and ends when the last is answered. */
+void agent_calls_changed(struct agent *agent, int by);
+
+/* ---- methods.c ---- */
+
+struct agent_method {
+    const char *name;
+    void (*run)(struct agent *agent, struct rpc_request *request);
+};
+
+/* Tables of the files below; NULL name at the end. */
+extern const struct agent_method agent_cni_methods[], agent_gate_methods[], agent_status_methods[];
+
+void agent_request(void *cookie, struct rpc_request *request);
+void agent_peer_closed(void *cookie, struct rpc_peer *peer);
+
+/* Refuses with the error's text. */
+void agent_refuse(struct rpc_request *request, const struct error *err);
+
+/* ---- calls.c: CNI calls ---- */
+
+extern const char *const agent_verb_names[AGENT_VERBS];
+
+/* ---- gates.c ---- */
+
+int agent_gates_start(struct agent *agent, struct error *err);
+void agent_gates_stop(struct agent *agent);
+
+/* Reads gates.json of the settings; one that is not there is fine. */
+int agent_gates_load(struct agent *agent, struct error *err);
+
+/* The gates' deadlines may have changed. */
+void agent_gates_changed(struct agent *agent);
+
+/* The peer is gone: its places and permits are given back. */
+void agent_gates_peer_closed(struct agent *agent, struct rpc_peer *peer);
+
+/* ---- batchers.c ---- */
+
+int agent_batchers_new(struct agent *agent);
+void agent_batchers_free(struct agent *agent);
+
+/* Any thread. Calls visit for each. */
+void agent_batchers_list(struct agent *agent,
+                         void (*visit)(const char *socket_path, const struct ovs_batcher_counts *counts,
+                                       void *cookie),
+                         void *cookie);
+
+/* ---- reconcile.c ---- */
+
+/* Looks at what an earlier agent, or the plugin by itself, left; removes what another boot left. */
+int agent_reconcile(struct agent *agent, struct error *err);

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which method is whose, and the agent's own. */
+#include "agent/agent-internal.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct agent_method *const tables[] = {agent_cni_methods, agent_gate_methods,
+                                                    agent_status_methods};
+
+void agent_refuse(struct rpc_request *request, const struct error *err)
+{
+    rpc_refuse(request, -err->errnum, err->text, NULL, 0);
+}
+
+static void refuse_unknown(struct rpc_request *request)
+{
+    char text[1024];
+    size_t used = (size_t)snprintf(text, sizeof(text), "method: \"%.64s\" is not allowed; must be",
+                                   request->method);
+
+    for (size_t t = 0; t < ARRAY_SIZE(tables); t++) {
+        for (const struct agent_method *m = tables[t]; m->name && used < sizeof(text); m++) {
+            used += (size_t)snprintf(text + used, sizeof(text) - used, " %s", m->name);
+        }
+    }
+    rpc_refuse(request, ENOSYS, text, NULL, 0);
+}
+
+void agent_request(void *cookie, struct rpc_request *request)
+{
+    for (size_t t = 0; t < ARRAY_SIZE(tables); t++) {
+        for (const struct agent_method *m = tables[t]; m->name; m++) {
+            if (!strcmp(m->name, request->method)) {
+                m->run(cookie, request);
+                return;
+            }
+        }
+    }
+    refuse_unknown(request);
+}
+
+void agent_peer_closed(void *cookie, struct rpc_peer *peer)
+{
+    agent_gates_peer_closed(cookie, peer);
+}
+
+/* ---- agent.status ---- */
+
+static void add_batcher(const char *socket_path, const struct ovs_batcher_counts *counts,
+                        void *cookie)
+{
+    json_array_append_new(
+        cookie, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "socket", socket_path,
+                          "transactions", (json_int_t)counts->transactions, "ports_added",
+                          (json_int_t)counts->added, "ports_removed", (json_int_t)counts->removed,
+                          "failed", (json_int_t)counts->failed, "retried",
+                          (json_int_t)counts->retried, "reconnects",
+                          (json_int_t)counts->reconnects));
+}
+
+static json_t *lanes_json(struct agent *agent)
+{
+    json_t *lanes = json_object();
+
+    for (int i = 0; i < LANE_N; i++) {
+        struct lane_view view;
+
+        workers_view(agent->workers, (enum lane)i, &view);
+        json_object_set_new(lanes, lane_names[i],
+                            json_pack("{s:i, s:i, s:i, s:I}", "width", (int)view.width, "threads",
+                                      (int)view.threads, "busy", (int)view.busy, "queued",
+                                      (json_int_t)view.queued));
+    }
+    return lanes;
+}
+
+static json_t *funnel_json(struct agent *agent)
+{
+    json_t *funnel = json_object();
+
+    for (int i = 0; i < FUNNEL_N_WORKS; i++) {
+        struct funnel_view view;
+
+        funnel_view(agent->shared.funnel, (enum funnel_work)i, &view);
+        json_object_set_new(funnel, funnel_work_names[i],
+                            json_pack("{s:i, s:i, s:i, s:I, s:f}", "width", (int)view.width, "busy",
+                                      (int)view.busy, "waiting", (int)view.waiting, "passed",
+                                      (json_int_t)view.passed, "wait_sum_s", view.wait.sum));
+    }
+    return funnel;
+}
+
+static json_t *calls_json(const struct agent *agent)
+{
+    json_t *calls = json_array();
+
+    for (size_t k = 0; kinds[k]; k++) {
+        for (size_t v = 0; v < AGENT_VERBS; v++) {
+            const struct agent_count *row = &agent->counts[k][v];
+
+            if (row->latency.n) {
+                json_array_append_new(
+                    calls, json_pack("{s:s, s:s, s:I, s:I, s:f}", "kind", kinds[k]->type, "verb",
+                                     agent_verb_names[v], "ok", (json_int_t)row->ok, "failed",
+                                     (json_int_t)row->failed, "latency_sum_s", row->latency.sum));
+            }
+        }
+    }
+    return calls;
+}
+
+static void status_method(struct agent *agent, struct rpc_request *request)
+{
+    json_t *batchers = json_array();
+
+    agent_batchers_list(agent, add_batcher, batchers);
+    rpc_answer(request,
+               json_pack("{s:s, s:i, s:s, s:s, s:f, s:I, s:I, s:b, s:{s:I, s:I}, s:o, s:o, s:o, "
+                         "s:o}",
+                         "version", SLUICE_VERSION, "pid", (int)getpid(), "instance",
+                         agent->options->instance, "state_dir", agent->options->state_dir,
+                         "uptime_s", (double)(clock_ns() - agent->started_ns) / NSEC_PER_SEC,
+                         "connections", (json_int_t)rpc_server_peers(agent->server),
+                         "calls_in_flight", (json_int_t)agent->n_calls, "stopping",
+                         agent->stopping, "found_at_start", "attachments",
+                         (json_int_t)agent->found_attachments, "unknown",
+                         (json_int_t)agent->found_unknown, "calls", calls_json(agent), "lanes",
+                         lanes_json(agent), "funnel", funnel_json(agent), "batchers", batchers),
+               NULL, 0, NULL, 0);
+}
+
+const struct agent_method agent_status_methods[] = {{"agent.status", status_method}, {0}};
