@@ -6,16 +6,10 @@
  */
 #include "agent/agent-internal.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define DEADLINE_S 30
 
 struct reconcile {
     struct agent *agent;
-    struct kind_env env;
-    char boot[37];
     char alias_prefix[KIND_ALIAS_MAX];
     size_t ready, adding, of_boot, devices;
 };
@@ -24,7 +18,7 @@ struct reconcile {
 static void remove_old(struct reconcile *reconcile, const struct record *record)
 {
     struct error err = {0};
-    int rc = attachment_del_record(&reconcile->env, record, &err);
+    int rc = cni_del_record(reconcile->agent->options->instance, record, &err);
 
     if (rc < 0) {
         log_warn("container %s, interface %s, of another boot: %s", record->key.container_id,
@@ -38,7 +32,7 @@ static int look_at_record(const struct record *record, void *cookie)
 {
     struct reconcile *reconcile = cookie;
 
-    if (record->boot_id[0] && strcmp(record->boot_id, reconcile->boot) != 0) {
+    if (!record_of_this_boot(record)) {
         remove_old(reconcile, record);
     } else if (!strcmp(record->state, "ready")) {
         reconcile->ready++;
@@ -60,23 +54,18 @@ int agent_reconcile(struct agent *agent, struct error *err)
 {
     const char *instance = agent->options->instance;
     struct reconcile reconcile = {.agent = agent};
-    int rc = boot_id(reconcile.boot);
+    autonetlink struct netlink *nl = NULL;
+    int rc;
 
-    if (rc < 0) {
-        return error_sys(err, rc, "read the boot ID");
-    }
-    rc = kind_env_open(&reconcile.env, instance, NULL, err);
-    if (rc < 0) {
-        return rc;
-    }
-    reconcile.env.deadline_ns = clock_ns() + DEADLINE_S * NSEC_PER_SEC;
     attachment_alias_prefix(instance, reconcile.alias_prefix);
     rc = record_list(instance, look_at_record, &reconcile, err);
     record_tidy(instance);
     if (rc == 0) {
-        rc = link_list(reconcile.env.host, look_at_device, &reconcile, err);
+        rc = netlink_open(-1, &nl, err);
     }
-    kind_env_close(&reconcile.env);
+    if (rc == 0) {
+        rc = link_list(nl, look_at_device, &reconcile, err);
+    }
     agent->found_attachments = reconcile.ready;
     agent->found_unknown = reconcile.adding;
     if (reconcile.ready || reconcile.adding || reconcile.of_boot) {

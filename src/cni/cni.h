@@ -142,3 +142,7 @@ void cni_call_clear(struct cni_call *call);
  * Returns 0, or 1 when the output is an error. Blocks until done.
  */
 int cni_run(const struct cni_request *request, char **ret_output);
+
+/* DEL of what a record tells of, with the configuration that it holds; then the record is gone. One
+ * without a configuration is only removed itself. */
+int cni_del_record(const char *instance, const struct record *record, struct error *err);

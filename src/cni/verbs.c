@@ -263,3 +263,34 @@ int cni_run(const struct cni_request *request, char **ret_output)
     cni_call_clear(&call);
     return rc;
 }
+
+static int del_with_conf(const char *instance, const struct record *record, struct error *err)
+{
+    autofree char *input = json_dumps(record->conf, JSON_COMPACT);
+    autofree char *output = NULL;
+    struct cni_request request = {.command = "DEL",
+                                  .container_id = record->key.container_id,
+                                  .netns = record->netns_path,
+                                  .ifname = record->key.ifname,
+                                  .args = record->cni_args,
+                                  .path = record->cni_path,
+                                  .instance = instance,
+                                  .input = input,
+                                  .input_len = input ? strlen(input) : 0};
+
+    if (!input) {
+        return error_sys(err, -ENOMEM, "configuration");
+    }
+    if (cni_run(&request, &output) != 0) {
+        return error_set(err, -EREMOTEIO, "remove interface %s of container %s: %.400s",
+                         record->key.ifname, record->key.container_id, output ? output : "");
+    }
+    return 0;
+}
+
+int cni_del_record(const char *instance, const struct record *record, struct error *err)
+{
+    int rc = record->conf ? del_with_conf(instance, record, err) : 0;
+
+    return rc < 0 ? rc : record_remove(instance, &record->key, err);
+}

@@ -54,39 +54,12 @@ static void for_names(const char *path, void (*visit)(const char *name, void *co
 
 /* ---- attachments ---- */
 
-static int del_with_conf(const char *instance, const struct record *record, struct error *err)
-{
-    autofree char *input = json_dumps(record->conf, JSON_COMPACT);
-    autofree char *output = NULL;
-    struct cni_request request = {.command = "DEL",
-                                  .container_id = record->key.container_id,
-                                  .netns = record->netns_path,
-                                  .ifname = record->key.ifname,
-                                  .args = record->cni_args,
-                                  .path = record->cni_path,
-                                  .instance = instance,
-                                  .input = input,
-                                  .input_len = input ? strlen(input) : 0};
-
-    if (!input) {
-        return error_sys(err, -ENOMEM, "configuration");
-    }
-    if (cni_run(&request, &output) != 0) {
-        return error_set(err, -EREMOTEIO, "remove interface %s of container %s: %.400s",
-                         record->key.ifname, record->key.container_id, output ? output : "");
-    }
-    return 0;
-}
-
 static int clean_record(const struct record *record, void *cookie)
 {
     struct clean *clean = cookie;
     struct error err = {0};
-    int rc = record->conf ? del_with_conf(clean->instance, record, &err) : 0;
+    int rc = cni_del_record(clean->instance, record, &err);
 
-    if (rc == 0) {
-        rc = record_remove(clean->instance, &record->key, &err);
-    }
     clean->report->attachments += rc == 0;
     note(clean, rc, &err);
     return 0;

@@ -308,7 +308,7 @@ static void find_pod(struct kind_env *env, struct attachment *at)
             at->conf.socket_file = at->ovs_socket;
         }
         at->netns_path = record.netns_path;
-        if (!at->pod && record.netns_path[0] && open_pod(env, at, NULL) == 0 &&
+        if (!at->pod && record.netns_path[0] && record_of_this_boot(&record) && open_pod(env, at, NULL) == 0 &&
             (netns_identify(at->netns_fd, &id) < 0 || !netns_same(&id, &record.netns))) {
             netlink_close(at->pod);
             at->pod = NULL;

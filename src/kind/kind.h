@@ -197,6 +197,7 @@ struct record {
     const char *type, *state; /* "adding" or "ready" */
     const char *netns_path, *port, *bridge, *ovs_socket;
     const char *cni_path, *cni_args; /* for IPAM plugins */
+    const char *boot_id;             /* "" when not told */
     struct netns_id netns;
     struct mac_addr mac;
     json_t *conf; /* NULL: not known */
@@ -210,6 +211,9 @@ int record_claim(const struct kind_env *env, struct attachment *at, struct error
 
 /* Adds the whole truth to the claim, state "ready". */
 int record_finish(struct attachment *at, struct error *err);
+
+/* Whether it was written since the machine started: what another boot made is gone. */
+bool record_of_this_boot(const struct record *record);
 
 /* -ENOENT when there is none; one that can't be read is removed by DEL all the same. */
 int record_read(const char *instance, const struct attachment_key *key, struct record *ret,

@@ -17,7 +17,7 @@
 #define RECORD_EMPTY                                                                               \
     {                                                                                              \
         .type = "", .state = "", .netns_path = "", .port = "", .bridge = "", .ovs_socket = "",     \
-        .cni_path = "", .cni_args = ""                                                             \
+        .cni_path = "", .cni_args = "", .boot_id = ""                                                             \
     }
 #define SUFFIX ".json"
 
@@ -36,6 +36,13 @@ void record_clear(struct record *record)
 {
     json_decref(record->json);
     record->json = NULL;
+}
+
+bool record_of_this_boot(const struct record *record)
+{
+    char boot[37];
+
+    return !record->boot_id[0] || boot_id(boot) < 0 || !strcmp(boot, record->boot_id);
 }
 
 static json_t *ips_to_json(const struct ipam_result *result)
@@ -193,6 +200,7 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
         (rc = json_read_string(json, NULL, "ovsSocket", &record.ovs_socket, err)) < 0 ||
         (rc = json_read_string(json, NULL, "cniPath", &record.cni_path, err)) < 0 ||
         (rc = json_read_string(json, NULL, "cniArgs", &record.cni_args, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "bootId", &record.boot_id, err)) < 0 ||
         (rc = json_read_string(json, NULL, "mac", &mac, err)) < 0 ||
         (rc = json_read_object(json, NULL, "conf", &record.conf, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsDevice", 0, INT64_MAX, &device, err)) < 0 ||
