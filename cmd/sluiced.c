@@ -83,7 +83,7 @@ static int read_ports(char *text, struct agent_options *o, struct error *err)
     char *save, *word;
 
     for (word = strtok_r(text, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
-        unsigned port;
+        unsigned port = 0;
 
         if (o->n_http_ports == AGENT_HTTP_PORTS_MAX) {
             return error_set(err, -EINVAL, "--http: more than %d ports", AGENT_HTTP_PORTS_MAX);

@@ -88,3 +88,6 @@ int gates_set_limits(struct gates *gates, const json_t *json, int64_t now_ns, st
 
 /* "cni=4": *ret_stage and *ret_limit; -EINVAL with what is allowed. */
 int gate_setting_parse(const char *text, size_t *ret_stage, unsigned *ret_limit, struct error *err);
+
+/* A stage by its name; -EINVAL with what is allowed. */
+int gate_stage_parse(const char *text, size_t *ret, struct error *err);
