@@ -17,6 +17,8 @@ static const char help[] =
     "\n"
     "Networks:\n"
     "  --cni KIND           one of our kinds: ovs, ovs-macvlan, ovs-macvtap, ovs-internal\n"
+    "  --cni-standalone KIND  the same by the plugin that needs no agent\n"
+    "  --cni-socket KIND    the same by calls of the agent alone, without a plugin process\n"
     "  --cni-conf FILE      anybody's plugins: a .conf or .conflist file\n"
     "  --cni-bin-dir DIR    where those plugins are (default /usr/lib/cni)\n"
     "  --raw DEVICE         macvlan or veth by rtnetlink alone, from one thread: a lower bound\n"
@@ -34,6 +36,9 @@ static const char help[] =
     "  --out DIR            result folder (default results/DATE-TIME)\n"
     "  --instance DIR       the instance to use (default $SLUICE_INSTANCE or /run/sluice); its\n"
     "                       own OVS is used, and started and stopped when it does not run\n"
+    "  --no-agent           use no agent (default: the instance's own; when none runs, one is\n"
+    "                       started, and stopped at the end)\n"
+    "  --no-ipam            our kinds' pods get no addresses\n"
     "  --bridge NAME        OVS bridge (default sluice0)\n"
     "  --ovs-socket PATH    use this OVS instead; the bridge must be there\n"
     "  --json               one JSON line a run instead of tables\n";
@@ -44,9 +49,13 @@ enum {
     OPT_CNI,
     OPT_CNI_BIN_DIR,
     OPT_CNI_CONF,
+    OPT_CNI_SOCKET,
+    OPT_CNI_STANDALONE,
     OPT_INSTANCE,
     OPT_JSON,
     OPT_NETNS_READY,
+    OPT_NO_AGENT,
+    OPT_NO_IPAM,
     OPT_OUT,
     OPT_OVS_SOCKET,
     OPT_PODS,
@@ -63,10 +72,14 @@ static const struct option long_options[] = {
     {"cni", required_argument, NULL, OPT_CNI},
     {"cni-bin-dir", required_argument, NULL, OPT_CNI_BIN_DIR},
     {"cni-conf", required_argument, NULL, OPT_CNI_CONF},
+    {"cni-socket", required_argument, NULL, OPT_CNI_SOCKET},
+    {"cni-standalone", required_argument, NULL, OPT_CNI_STANDALONE},
     {"help", no_argument, NULL, 'h'},
     {"instance", required_argument, NULL, OPT_INSTANCE},
     {"json", no_argument, NULL, OPT_JSON},
     {"netns-ready", no_argument, NULL, OPT_NETNS_READY},
+    {"no-agent", no_argument, NULL, OPT_NO_AGENT},
+    {"no-ipam", no_argument, NULL, OPT_NO_IPAM},
     {"out", required_argument, NULL, OPT_OUT},
     {"ovs-socket", required_argument, NULL, OPT_OVS_SOCKET},
     {"pods", required_argument, NULL, OPT_PODS},
@@ -111,6 +124,16 @@ static int read_option(int opt, const char *arg, struct bench_options *o, struct
         return bench_add_variant(o, "cni", arg, err);
     case OPT_CNI_CONF:
         return bench_add_variant(o, "conf", arg, err);
+    case OPT_CNI_SOCKET:
+        return bench_add_variant(o, "socket", arg, err);
+    case OPT_CNI_STANDALONE:
+        return bench_add_variant(o, "standalone", arg, err);
+    case OPT_NO_AGENT:
+        o->no_agent = true;
+        return 0;
+    case OPT_NO_IPAM:
+        o->no_ipam = true;
+        return 0;
     case OPT_RAW:
         return bench_add_variant(o, "raw", arg, err);
     case OPT_CNI_BIN_DIR:
@@ -158,6 +181,11 @@ static int check_options(const struct bench_options *options, struct error *err)
         return error_set(err, -EINVAL, "--tenants %d is not allowed; must be at most --pods %d",
                          options->tenants, options->pods);
     }
+    for (size_t i = 0; options->no_agent && i < options->n_variants; i++) {
+        if (!strcmp(bench_variant_driver(&options->variants[i]), "socket")) {
+            return error_set(err, -EINVAL, "--cni-socket and --no-agent exclude each other");
+        }
+    }
     if (options->netns_ready && options->sandbox != BENCH_SANDBOX_NONE) {
         return error_set(err, -EINVAL, "--netns-ready goes with --sandbox none only");
     }
@@ -166,7 +194,7 @@ static int check_options(const struct bench_options *options, struct error *err)
 
 int command_bench(int argc, char **argv)
 {
-    char plugin[512], pause_program[512], out[64];
+    char agent[512], thin[512], plugin[512], pause_program[512], out[64];
     struct bench_options options = {.pods = 100,
                                     .tenants = 1,
                                     .repeat = 1,
@@ -197,6 +225,8 @@ int command_bench(int argc, char **argv)
         (rc = command_need_root(argv[0])) != COMMAND_GO_ON) {
         return rc;
     }
+    options.agent = program_path("sluiced", SLUICE_SBINDIR, agent, sizeof(agent));
+    options.thin_plugin = program_path("sluice-cni", SLUICE_LIBEXECDIR, thin, sizeof(thin));
     options.plugin =
         program_path("sluice-cni-standalone", SLUICE_LIBEXECDIR, plugin, sizeof(plugin));
     options.pause =

@@ -25,8 +25,10 @@ struct bench_pod {
 
 /* CPU seconds so far of everybody concerned; differences between two are a phase's. */
 struct bench_cpu {
-    double bench, plugin, vswitchd, ovsdb, total;
+    double bench, plugin, agent, vswitchd, ovsdb, total;
 };
+
+#define BENCH_GATES_MAX 16
 
 /* One phase of a run: start or teardown. */
 struct bench_phase {
@@ -47,6 +49,8 @@ struct bench_run {
     int n_pods, n_failed; /* n_failed: that did not start */
     struct bench_phase start, teardown;
     pid_t vswitchd_pid, ovsdb_pid; /* 0: none */
+    pid_t agent_pid;               /* 0: none */
+    atomic_int limits[BENCH_GATES_MAX]; /* of span_stages' gates; 0: open */
     char ovs_version[32];          /* "" when no private OVS is used */
     atomic_int done;
     _Atomic(int64_t) plugin_cpu_ns; /* of children that have ended */
@@ -66,11 +70,13 @@ struct bench_driver {
     int (*del)(struct bench_pod *pod,
                struct error *err); /* what add has made may be partly there */
     int (*leaks)(struct bench_run *run, struct error *err); /* notes problems; may be NULL */
+    bool agent_gates;  /* the agent takes the gate `cni` for it; else bench does */
     bool serial_start; /* one thread does it best: a lower bound, not a way pods arrive */
     bool needs_ovs;
 };
 
-extern const struct bench_driver bench_driver_cni, bench_driver_conf, bench_driver_raw;
+extern const struct bench_driver bench_driver_cni, bench_driver_standalone, bench_driver_socket,
+    bench_driver_conf, bench_driver_raw;
 
 /* Set by a signal: start nothing more, take away what there is. */
 extern atomic_bool bench_interrupted;
@@ -86,6 +92,32 @@ void bench_pod_start(struct bench_pod *pod, int64_t t0_ns);
 void bench_pod_stop(struct bench_pod *pod, int64_t t0_ns);
 void bench_pod_make_netns(struct bench_pod *pod, int64_t t0_ns);
 void bench_pod_drop_netns(struct bench_pod *pod, int64_t t0_ns);
+
+/* ---- agent.c ---- */
+
+struct bench_agent {
+    pid_t pid;
+    bool started; /* by us */
+};
+
+/* Finds the instance's agent, or starts one; it must be ended. */
+int bench_agent_ready(const struct bench_options *options, struct bench_agent *ret,
+                      struct error *err);
+void bench_agent_end(struct bench_agent *agent);
+
+/* Reads the gates' limits into the run; and, unless queues is NULL, writes members of a JSON object
+ * that tell of each gate's queue. */
+void bench_gates_read(struct bench_run *run, char *queues, size_t size);
+
+struct bench_permit {
+    int fd; /* -1: none is needed */
+    int64_t waited_ns;
+};
+
+/* Waits at a gate, if it has a limit. */
+int bench_gate_enter(struct bench_pod *pod, const char *stage, struct bench_permit *ret,
+                     struct error *err);
+void bench_gate_leave(struct bench_permit *permit);
 
 /* ---- sandbox.c ---- */
 
@@ -111,7 +143,7 @@ struct bench_outcome {
 
 /* One run of one variant into dir. */
 int bench_run_one(const struct bench_options *options, const struct bench_variant *variant,
-                  const char *dir, struct bench_outcome *ret, struct error *err);
+                  const struct bench_agent *agent, const char *dir, struct bench_outcome *ret, struct error *err);
 void bench_problem(struct bench_run *run, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* ---- measure.c ---- */

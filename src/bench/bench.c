@@ -16,7 +16,8 @@ const char *const bench_sandbox_names[] = {"none", "process", NULL};
 
 atomic_bool bench_interrupted;
 
-static const struct bench_driver *const drivers[] = {&bench_driver_cni, &bench_driver_conf,
+static const struct bench_driver *const drivers[] = {&bench_driver_cni, &bench_driver_standalone,
+                                                     &bench_driver_socket, &bench_driver_conf,
                                                      &bench_driver_raw};
 
 int bench_add_variant(struct bench_options *options, const char *driver, const char *what,
@@ -44,6 +45,11 @@ int bench_add_variant(struct bench_options *options, const char *driver, const c
     }
     options->variants[options->n_variants++] = variant;
     return 0;
+}
+
+const char *bench_variant_driver(const struct bench_variant *variant)
+{
+    return variant->driver->name;
 }
 
 static void on_signal(int number)
@@ -193,8 +199,8 @@ static int interrupted(bool clean, struct error *err)
                            : "interrupted, and something is left: see above, and `sluice clean`");
 }
 
-static int run_all(const struct bench_options *options, json_t *set, bool *ret_valid,
-                   struct error *err)
+static int run_all(const struct bench_options *options, const struct bench_agent *agent,
+                   json_t *set, bool *ret_valid, struct error *err)
 {
     bool clean = true;
     int n = 0, rc;
@@ -218,7 +224,7 @@ static int run_all(const struct bench_options *options, json_t *set, bool *ret_v
                        options->netns_ready ? ", namespaces ready" : "");
                 fflush(stdout);
             }
-            rc = bench_run_one(options, variant, dir, &outcome, err);
+            rc = bench_run_one(options, variant, agent, dir, &outcome, err);
             if (rc < 0) {
                 dir_remove(dir); /* it says nothing; another try may use the folder */
                 return rc;
@@ -243,6 +249,7 @@ int bench_run(const struct bench_options *options, struct error *err)
     autojson json_t *set = set_json(options);
     autoclose int lock = -1;
     bool started = false, valid = false;
+    struct bench_agent agent = {0};
     struct error later;
     int rc = take_turn(options, &lock, err);
 
@@ -256,9 +263,13 @@ int bench_run(const struct bench_options *options, struct error *err)
     watch_signals();
     raise_descriptor_limit();
     rc = ovs_ready(options, &started, err);
-    if (rc == 0) {
-        rc = run_all(options, set, &valid, err);
+    if (rc == 0 && !options->no_agent) {
+        rc = bench_agent_ready(options, &agent, err);
     }
+    if (rc == 0) {
+        rc = run_all(options, &agent, set, &valid, err);
+    }
+    bench_agent_end(&agent);
     if (started && ovs_private_down(options->instance, &later) < 0) {
         log_error("the private Open vSwitch did not stop: %s", later.text);
         rc = rc < 0 ? rc : error_set(err, -EIO, "the private Open vSwitch did not stop");

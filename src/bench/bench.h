@@ -42,14 +42,21 @@ struct bench_options {
     const char *bridge;      /* OVS bridge for our kinds */
     const char *ovs_socket;  /* NULL: the instance's own OVS, started if need be */
     const char *cni_bin_dir; /* for configuration files */
+    const char *thin_plugin; /* path of sluice-cni */
     const char *plugin;      /* path of sluice-cni-standalone */
+    const char *agent;       /* path of sluiced */
+    bool no_agent;           /* use none, not even one that runs */
+    bool no_ipam;            /* our kinds' pods get no addresses */
     const char *pause;       /* path of sluice-pause */
     bool json;               /* the summary on standard output as JSON */
 };
 
-/* Adds a variant; driver by name ("cni", "conf", "raw"). The name is made from what and unique. */
+/* Adds a variant; driver by name ("cni", "standalone", "socket", "conf", "raw"). The name is made from what and unique. */
 int bench_add_variant(struct bench_options *options, const char *driver, const char *what,
                       struct error *err);
+
+/* The name of the driver. */
+const char *bench_variant_driver(const struct bench_variant *variant);
 
 /*
  * Runs every variant options->repeat times, interleaved; writes the result folder; prints progress

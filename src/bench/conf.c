@@ -25,6 +25,9 @@ json_t *bench_conf_for_kind(const struct bench_options *options, const char *kin
                        FIRST_VLAN + tenant % (4094 - FIRST_VLAN), "sluiceDir", options->instance,
                        "ipam", "type", "host-local", "ranges", "subnet", subnet, "gateway", gateway,
                        "routes", "dst", "0.0.0.0/0");
+    if (plugin && options->no_ipam) {
+        json_object_del(plugin, "ipam");
+    }
     if (plugin && options->ovs_socket) {
         json_object_set_new(plugin, "socket_file", json_string(options->ovs_socket));
     }

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Drivers `cni` and `conf`: execute CNI plugins as a runtime does, ours or anyone's, so that all
- * are measured by the same code. CNI specification 1.1.0, sections 2 and 3.
+ * Drivers `cni` (ours, through the agent where there is one), `standalone` (ours, without) and
+ * `conf` (anyone's): execute CNI plugins as a runtime does, so that all are measured by the same
+ * code. `socket` calls the agent without a plugin. CNI specification 1.1.0, sections 2 and 3.
  */
 #include "bench/bench-internal.h"
 #include "kind/kind.h"
+#include "rpc/call.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,19 +32,91 @@ static json_t *plugin_conf(const json_t *list, const json_t *plugin, json_t *pre
     return conf;
 }
 
-/* The plugin's own words: its error's msg, else what it wrote to standard error. */
-static int plugin_failed(const char *type, const char *command, const struct proc_result *result,
-                         struct error *err)
+struct environment {
+    char text[6][600];
+    const char *list[9];
+};
+
+static void make_environment(const struct bench_pod *pod, const char *command,
+                             struct environment *ret)
+{
+    const struct bench_run *run = pod->run;
+    size_t n = ARRAY_SIZE(ret->text), size = sizeof(ret->text[0]);
+
+    snprintf(ret->text[0], size, "CNI_COMMAND=%s", command);
+    snprintf(ret->text[1], size, "CNI_CONTAINERID=%s", pod->container_id);
+    snprintf(ret->text[2], size, "CNI_NETNS=%s", pod->netns_path);
+    snprintf(ret->text[3], size, "CNI_PATH=%s", run->options->cni_bin_dir);
+    snprintf(ret->text[4], size, "SLUICE_SPANS=%s", run->spans_path);
+    snprintf(ret->text[5], size, "SLUICE_INSTANCE=%s", run->options->instance);
+    for (size_t i = 0; i < n; i++) {
+        ret->list[i] = ret->text[i];
+    }
+    ret->list[n] = "CNI_IFNAME=eth0";
+    ret->list[n + 1] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+    ret->list[n + 2] = NULL;
+}
+
+/* The assignments one after the other, each with its NUL, and the input behind them. New. */
+static char *environment_block(const struct environment *env, const char *input, size_t *ret_len)
+{
+    char *block, *p;
+
+    *ret_len = 0;
+    for (size_t i = 0; env->list[i]; i++) {
+        *ret_len += strlen(env->list[i]) + 1;
+    }
+    block = p = malloc(*ret_len + strlen(input) + 1);
+    for (size_t i = 0; block && env->list[i]; i++) {
+        p = stpcpy(p, env->list[i]) + 1;
+    }
+    if (block) {
+        strcpy(p, input);
+    }
+    return block;
+}
+
+static char *find_plugin(const struct bench_run *run, const char *type)
+{
+    const struct bench_options *options = run->options;
+
+    if (run->variant->driver == &bench_driver_conf) {
+        return str_printf("%s/%s", options->cni_bin_dir, type);
+    }
+    return strdup(run->agent_pid && run->variant->driver == &bench_driver_cni
+                      ? options->thin_plugin
+                      : options->plugin);
+}
+
+struct answer {
+    bool ok;
+    const char *out;
+    size_t out_len;
+    const char *errout;
+};
+
+/* Its result; or its own words: its error's msg, else what it wrote to standard error. */
+static int read_answer(const char *type, const char *command, const struct answer *answer,
+                       json_t **ret_result, struct error *err)
 {
     autojson json_t *json = NULL;
     const char *msg = NULL;
+    int rc;
 
-    if (result->out) {
-        json_parse(result->out, result->out_len, &json, NULL);
+    if (answer->ok && !ret_result) {
+        return 0;
+    }
+    rc = json_parse(answer->out ? answer->out : "", answer->out_len, &json, err);
+    if (answer->ok) {
+        if (rc < 0) {
+            return error_wrap(err, "%s of plugin %s", command, type);
+        }
+        *ret_result = take_ptr(json);
+        return 0;
     }
     msg = json_string_value(json_object_get(json, "msg"));
     if (!msg) {
-        msg = result->errout && *result->errout ? result->errout : "no reason given";
+        msg = answer->errout && *answer->errout ? answer->errout : "no reason given";
     }
     return error_set(err, -EREMOTEIO, "%s of plugin %s failed: %.400s", command, type, msg);
 }
@@ -49,26 +124,14 @@ static int plugin_failed(const char *type, const char *command, const struct pro
 static int exec_plugin(struct bench_pod *pod, const char *command, const json_t *list,
                        const json_t *plugin, json_t **ret_result, struct error *err)
 {
-    const struct bench_options *options = pod->run->options;
     const char *type = json_string_value(json_object_get(plugin, "type"));
-    bool ours = pod->run->variant->driver == &bench_driver_cni;
     autojson json_t *conf = plugin_conf(list, plugin, pod->result);
     autofree char *input = json_dumps(conf, JSON_COMPACT);
-    autofree char *path =
-        ours ? strdup(options->plugin) : str_printf("%s/%s", options->cni_bin_dir, type);
-    char env[6][600];
+    autofree char *path = find_plugin(pod->run, type);
+    struct environment env;
     const char *const argv[] = {path, NULL};
-    const char *const envp[] = {env[0],
-                                env[1],
-                                env[2],
-                                env[3],
-                                env[4],
-                                env[5],
-                                "CNI_IFNAME=eth0",
-                                "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-                                NULL};
     struct proc_spec spec = {.argv = argv,
-                             .envp = envp,
+                             .envp = env.list,
                              .input = input,
                              .input_len = input ? strlen(input) : 0,
                              .output_max = OUTPUT_MAX,
@@ -76,15 +139,10 @@ static int exec_plugin(struct bench_pod *pod, const char *command, const json_t 
     struct proc_result result;
     int rc;
 
-    snprintf(env[0], sizeof(env[0]), "CNI_COMMAND=%s", command);
-    snprintf(env[1], sizeof(env[1]), "CNI_CONTAINERID=%s", pod->container_id);
-    snprintf(env[2], sizeof(env[2]), "CNI_NETNS=%s", pod->netns_path);
-    snprintf(env[3], sizeof(env[3]), "CNI_PATH=%s", options->cni_bin_dir);
-    snprintf(env[4], sizeof(env[4]), "SLUICE_SPANS=%s", pod->run->spans_path);
-    snprintf(env[5], sizeof(env[5]), "SLUICE_INSTANCE=%s", options->instance);
     if (!input || !path) {
         return error_sys(err, -ENOMEM, "plugin %s", type);
     }
+    make_environment(pod, command, &env);
     rc = proc_run(&spec, &result);
     if (rc < 0) {
         return error_sys(err, rc, "run plugin %s", path);
@@ -92,16 +150,59 @@ static int exec_plugin(struct bench_pod *pod, const char *command, const json_t 
     atomic_fetch_add(&pod->run->plugin_cpu_ns,
                      (result.usage.ru_utime.tv_sec + result.usage.ru_stime.tv_sec) * NSEC_PER_SEC +
                          (result.usage.ru_utime.tv_usec + result.usage.ru_stime.tv_usec) * 1000);
-    if (!proc_ok(&result)) {
-        rc = plugin_failed(type, command, &result, err);
-    } else if (ret_result) {
-        rc = json_parse(result.out ? result.out : "", result.out_len, ret_result, err);
-        if (rc < 0) {
-            error_wrap(err, "%s of plugin %s", command, type);
-        }
-    }
+    rc = read_answer(type, command,
+                     &(struct answer){proc_ok(&result), result.out, result.out_len, result.errout},
+                     ret_result, err);
     proc_result_clear(&result);
     return rc;
+}
+
+/* What the thin plugin does, without a process: the agent's part alone. */
+static int call_agent(struct bench_pod *pod, const char *command, const json_t *list,
+                      const json_t *plugin, json_t **ret_result, struct error *err)
+{
+    const char *type = json_string_value(json_object_get(plugin, "type"));
+    autojson json_t *conf = plugin_conf(list, plugin, pod->result);
+    autofree char *input = json_dumps(conf, JSON_COMPACT), *body = NULL;
+    int64_t deadline_ns = clock_ns() + DEADLINE_S * NSEC_PER_SEC;
+    autoclose int fd = -1, netns = -1;
+    struct rpc_message message;
+    struct environment env;
+    struct rpc_part part;
+    char header[128];
+    size_t block_len;
+    int rc;
+
+    make_environment(pod, command, &env);
+    body = input ? environment_block(&env, input, &block_len) : NULL;
+    if (!body) {
+        return error_sys(err, -ENOMEM, "configuration");
+    }
+    netns = open(pod->netns_path, O_RDONLY | O_CLOEXEC);
+    snprintf(header, sizeof(header),
+             "{\"id\":1,\"method\":\"cni.run\",\"params\":{\"environment\":%zu}}", block_len);
+    part = (struct rpc_part){header, body, block_len + strlen(input), &netns, netns >= 0};
+    rc = rpc_open(pod->run->options->instance, deadline_ns, &fd, err);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = rpc_call(fd, &part, deadline_ns, &message);
+    if (rc < 0) {
+        return error_sys(err, rc, "call the agent");
+    }
+    rc = read_answer(
+        type, command,
+        &(struct answer){rpc_reply_ok(&message), message.body, message.body_len, message.header},
+        ret_result, err);
+    rpc_message_clear(&message);
+    return rc;
+}
+
+static int call_plugin(struct bench_pod *pod, const char *command, const json_t *list,
+                       const json_t *plugin, json_t **ret_result, struct error *err)
+{
+    return (pod->run->variant->driver == &bench_driver_socket ? call_agent : exec_plugin)(
+        pod, command, list, plugin, ret_result, err);
 }
 
 /* ---- the list ---- */
@@ -116,7 +217,7 @@ static int list_add(struct bench_pod *pod, struct error *err)
     json_array_foreach (plugins, i, plugin) {
         json_t *result = NULL;
 
-        rc = exec_plugin(pod, "ADD", list, plugin, &result, err);
+        rc = call_plugin(pod, "ADD", list, plugin, &result, err);
         if (rc < 0) {
             return rc;
         }
@@ -133,7 +234,7 @@ static int list_del(struct bench_pod *pod, struct error *err)
     int rc = 0;
 
     for (size_t i = json_array_size(plugins); i-- > 0 && rc == 0;) {
-        rc = exec_plugin(pod, "DEL", list, json_array_get(plugins, i), NULL, err);
+        rc = call_plugin(pod, "DEL", list, json_array_get(plugins, i), NULL, err);
     }
     return rc;
 }
@@ -227,7 +328,7 @@ static int leaks(struct bench_run *run, struct error *err)
     for (int t = 0; rc == 0 && t < run->options->tenants; t++) {
         rc = check_leases(run, run->confs[t], t, err);
     }
-    if (rc < 0 || run->variant->driver != &bench_driver_cni) {
+    if (rc < 0 || run->variant->driver == &bench_driver_conf) {
         return rc;
     }
     rc = record_list(run->options->instance, count_record, &records, err);
@@ -321,6 +422,50 @@ const struct bench_driver bench_driver_cni = {
     .add = list_add,
     .del = list_del,
     .leaks = leaks,
+    .agent_gates = true,
+    .needs_ovs = true,
+};
+
+static int check_named(const char *what, const char *suffix, char name[64], struct error *err)
+{
+    int rc = check_kind(what, name, err);
+
+    if (rc == 0) {
+        snprintf(name, 64, "%.40s-%s", what, suffix);
+    }
+    return rc;
+}
+
+static int check_standalone(const char *what, char name[64], struct error *err)
+{
+    return check_named(what, "standalone", name, err);
+}
+
+const struct bench_driver bench_driver_standalone = {
+    .name = "standalone",
+    .check = check_standalone,
+    .prepare = prepare_kind,
+    .finish = finish,
+    .add = list_add,
+    .del = list_del,
+    .leaks = leaks,
+    .needs_ovs = true,
+};
+
+static int check_socket(const char *what, char name[64], struct error *err)
+{
+    return check_named(what, "socket", name, err);
+}
+
+const struct bench_driver bench_driver_socket = {
+    .name = "socket",
+    .check = check_socket,
+    .prepare = prepare_kind,
+    .finish = finish,
+    .add = list_add,
+    .del = list_del,
+    .leaks = leaks,
+    .agent_gates = true,
     .needs_ovs = true,
 };
 

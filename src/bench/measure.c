@@ -47,6 +47,7 @@ void bench_cpu_read(const struct bench_run *run, struct bench_cpu *ret)
     *ret = (struct bench_cpu){
         .bench = timeval_s(self.ru_utime) + timeval_s(self.ru_stime),
         .plugin = (double)atomic_load(&run->plugin_cpu_ns) / NSEC_PER_SEC,
+        .agent = process_s(run->agent_pid),
         .vswitchd = process_s(run->vswitchd_pid),
         .ovsdb = process_s(run->ovsdb_pid),
         .total = host_busy_s(),
@@ -55,7 +56,7 @@ void bench_cpu_read(const struct bench_run *run, struct bench_cpu *ret)
 
 struct bench_cpu bench_cpu_minus(struct bench_cpu a, struct bench_cpu b)
 {
-    return (struct bench_cpu){a.bench - b.bench, a.plugin - b.plugin, a.vswitchd - b.vswitchd,
+    return (struct bench_cpu){a.bench - b.bench, a.plugin - b.plugin, a.agent - b.agent, a.vswitchd - b.vswitchd,
                               a.ovsdb - b.ovsdb, a.total - b.total};
 }
 
@@ -89,19 +90,25 @@ static void write_sample(struct bench_sampler *sampler)
 {
     struct bench_cpu cpu;
     struct sysinfo info;
-    char ovs[80] = "";
+    char others[128] = "", queues[1024] = "";
+    size_t used = 0;
 
     bench_cpu_read(sampler->run, &cpu);
     sysinfo(&info);
+    bench_gates_read(sampler->run, queues, sizeof(queues));
+    if (sampler->run->agent_pid) {
+        used = (size_t)snprintf(others, sizeof(others), "\"agent\":%.6f,", cpu.agent);
+    }
     if (sampler->run->vswitchd_pid) {
-        snprintf(ovs, sizeof(ovs), "\"ovs-vswitchd\":%.6f,\"ovsdb-server\":%.6f,", cpu.vswitchd,
+        snprintf(others + used, sizeof(others) - used, "\"ovs-vswitchd\":%.6f,\"ovsdb-server\":%.6f,", cpu.vswitchd,
                  cpu.ovsdb);
     }
     fprintf(sampler->file,
             "{\"v\":1,\"t_ns\":%lld,\"done\":%d,\"cpu_s\":{\"bench\":%.6f,\"plugin\":%.6f,"
-            "%s\"total\":%.2f},\"memory_used_bytes\":%llu}\n",
-            (long long)clock_ns(), atomic_load(&sampler->run->done), cpu.bench, cpu.plugin, ovs,
-            cpu.total, (unsigned long long)(info.totalram - info.freeram) * info.mem_unit);
+            "%s\"total\":%.2f},\"memory_used_bytes\":%llu,\"gates\":{%s}}\n",
+            (long long)clock_ns(), atomic_load(&sampler->run->done), cpu.bench, cpu.plugin,
+            others, cpu.total, (unsigned long long)(info.totalram - info.freeram) * info.mem_unit,
+            queues);
     if (sampler->progress) {
         fprintf(stderr, "\r%s %s: %d of %d pods ", sampler->run->variant->name, sampler->label,
                 atomic_load(&sampler->run->done), sampler->run->n_pods);

@@ -46,7 +46,23 @@ static int timed(struct bench_pod *pod, const char *stage,
     int64_t t0 = clock_ns();
     int rc = step(pod, err);
 
-    span_end(pod->run->spans_fd, pod->container_id, stage, t0, rc == 0);
+    span_end(pod->run->spans_fd, pod->container_id, stage, t0, 0, rc == 0);
+    return rc < 0 ? error_wrap(err, "pod %s", pod->container_id) : 0;
+}
+
+/* A stage with a gate in front of it, of whose span the wait is a part. */
+static int gated(struct bench_pod *pod, const char *stage,
+                 int (*step)(struct bench_pod *, struct error *), struct error *err)
+{
+    int64_t t0 = clock_ns();
+    struct bench_permit permit;
+    int rc = bench_gate_enter(pod, stage, &permit, err);
+
+    if (rc == 0) {
+        rc = step(pod, err);
+        bench_gate_leave(&permit);
+    }
+    span_end(pod->run->spans_fd, pod->container_id, stage, t0, permit.waited_ns, rc == 0);
     return rc < 0 ? error_wrap(err, "pod %s", pod->container_id) : 0;
 }
 
@@ -70,27 +86,36 @@ void bench_pod_drop_netns(struct bench_pod *pod, int64_t t0_ns)
     }
 }
 
+static int start_stages(struct bench_pod *pod, struct error *err)
+{
+    const struct bench_driver *driver = pod->run->variant->driver;
+    int rc = pod->has_netns ? 0 : gated(pod, "netns", make_netns, err);
+
+    if (rc == 0) {
+        pod->started = true;
+        rc = (driver->agent_gates ? timed : gated)(pod, "cni", driver->add, err);
+    }
+    if (rc == 0 && pod->run->options->sandbox == BENCH_SANDBOX_PROCESS) {
+        rc = bench_sandbox_start(pod, err);
+    }
+    return rc;
+}
+
 void bench_pod_start(struct bench_pod *pod, int64_t t0_ns)
 {
-    const struct bench_options *options = pod->run->options;
-    const struct bench_driver *driver = pod->run->variant->driver;
+    struct bench_permit permit;
     struct error err = {0};
-    int rc = 0;
+    int rc;
 
     if (pod->failed) {
         return;
     }
-    if (!pod->has_netns) {
-        rc = timed(pod, "netns", make_netns, &err);
-    }
+    rc = bench_gate_enter(pod, "total", &permit, &err);
     if (rc == 0) {
-        pod->started = true;
-        rc = timed(pod, "cni", driver->add, &err);
+        rc = start_stages(pod, &err);
+        bench_gate_leave(&permit);
     }
-    if (rc == 0 && options->sandbox == BENCH_SANDBOX_PROCESS) {
-        rc = bench_sandbox_start(pod, &err);
-    }
-    span_end(pod->run->spans_fd, pod->container_id, "total", t0_ns, rc == 0);
+    span_end(pod->run->spans_fd, pod->container_id, "total", t0_ns, permit.waited_ns, rc == 0);
     if (rc < 0) {
         pod_fail(pod, &err);
     } else {
@@ -115,7 +140,7 @@ void bench_pod_stop(struct bench_pod *pod, int64_t t0_ns)
     if (!options->netns_ready && timed(pod, "del.netns", drop_netns, &err) < 0) {
         pod_fail(pod, &err);
     }
-    span_end(pod->run->spans_fd, pod->container_id, "del", t0_ns, !err.errnum);
+    span_end(pod->run->spans_fd, pod->container_id, "del", t0_ns, 0, !err.errnum);
     atomic_fetch_add(&pod->run->done, 1);
 }
 

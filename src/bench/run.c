@@ -100,6 +100,7 @@ static int phase(struct bench_run *run, const char *label, int concurrency,
     int rc;
 
     bench_settle();
+    bench_gates_read(run, NULL, 0);
     rc = bench_sampler_start(run, label, &sampler, err);
 
     if (rc < 0) {
@@ -241,9 +242,10 @@ static bool nothing_left(struct bench_run *run, const struct bench_inventory *be
 }
 
 int bench_run_one(const struct bench_options *options, const struct bench_variant *variant,
-                  const char *dir, struct bench_outcome *ret, struct error *err)
+                  const struct bench_agent *agent, const char *dir, struct bench_outcome *ret, struct error *err)
 {
-    struct bench_run run = {.options = options, .variant = variant, .spans_fd = -1};
+    struct bench_run run = {
+        .options = options, .variant = variant, .agent_pid = agent->pid, .spans_fd = -1};
     struct bench_inventory *before = NULL;
     int rc;
 

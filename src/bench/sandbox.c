@@ -131,7 +131,7 @@ static int step(struct bench_pod *pod, const char *stage,
     int64_t t0 = clock_ns();
     int rc = run(pod, err);
 
-    span_end(pod->run->spans_fd, pod->container_id, stage, t0, rc == 0);
+    span_end(pod->run->spans_fd, pod->container_id, stage, t0, 0, rc == 0);
     return rc < 0 ? error_wrap(err, "pod %s", pod->container_id) : 0;
 }
 
@@ -201,6 +201,6 @@ int bench_sandbox_stop(struct bench_pod *pod, struct error *err)
             rc = remove_group(path);
         }
     }
-    span_end(pod->run->spans_fd, pod->container_id, "del.sandbox", t0, rc == 0);
+    span_end(pod->run->spans_fd, pod->container_id, "del.sandbox", t0, 0, rc == 0);
     return rc < 0 ? error_sys(err, rc, "remove cgroup %s", path) : 0;
 }

@@ -130,6 +130,9 @@ static json_t *cpu_json(const struct bench_run *run, const struct bench_cpu *cpu
 {
     json_t *object = json_pack("{s:f, s:f}", "bench", cpu->bench, "plugin", cpu->plugin);
 
+    if (run->agent_pid) {
+        json_object_set_new(object, "agent", json_real(cpu->agent));
+    }
     if (run->vswitchd_pid) {
         json_object_set_new(object, "ovs-vswitchd", json_real(cpu->vswitchd));
         json_object_set_new(object, "ovsdb-server", json_real(cpu->ovsdb));
@@ -182,6 +185,9 @@ static void print_phase(const struct phase *phase, const char *verb)
     }
     printf("; host CPU %.2f s; of it plugins %.2f, bench %.2f", cpu->total, cpu->plugin,
            cpu->bench);
+    if (phase->run->agent_pid) {
+        printf(", agent %.2f", cpu->agent);
+    }
     if (phase->run->vswitchd_pid) {
         printf(", ovs-vswitchd %.2f, ovsdb-server %.2f", cpu->vswitchd, cpu->ovsdb);
     }

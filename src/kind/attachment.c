@@ -24,7 +24,7 @@ static bool wants_ipv6(const struct ipam_result *result)
 void attachment_span(const struct kind_env *env, const struct attachment *at, const char *stage,
                      int64_t t0_ns, int rc)
 {
-    span_end(env->span_fd, at->key.container_id, stage, t0_ns, rc == 0);
+    span_end(env->span_fd, at->key.container_id, stage, t0_ns, 0, rc == 0);
 }
 
 const char *attachment_alias_prefix(const char *instance, char buf[KIND_ALIAS_MAX])

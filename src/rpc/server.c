@@ -49,6 +49,7 @@ struct rpc_server {
 };
 
 static void on_readable(uv_poll_t *poll, int status, int events);
+static void peer_watch(struct rpc_peer *peer);
 
 /* ---- connections ---- */
 
@@ -70,6 +71,26 @@ static void on_peer_closed(uv_handle_t *handle)
     free(peer);
 }
 
+static void request_unlink(struct rpc_request *request)
+{
+    struct rpc_peer *peer = request->peer;
+
+    if (!peer) {
+        return;
+    }
+    if (request->prev) {
+        request->prev->next = request->next;
+    } else {
+        peer->requests = request->next;
+    }
+    if (request->next) {
+        request->next->prev = request->prev;
+    }
+    if (peer->n_requests-- == RPC_REQUESTS_MAX && !peer->closing) {
+        peer_watch(peer);
+    }
+}
+
 static void peer_close(struct rpc_peer *peer)
 {
     struct rpc_server *server = peer->server;
@@ -78,8 +99,10 @@ static void peer_close(struct rpc_peer *peer)
         return;
     }
     peer->closing = true;
-    for (struct rpc_request *request = peer->requests, *next; request; request = next) {
-        next = request->next;
+    while (peer->requests) {
+        struct rpc_request *request = peer->requests;
+
+        request_unlink(request);
         request->peer = NULL;
         if (request->gone) {
             request->gone(request);
@@ -172,26 +195,6 @@ static void request_free(struct rpc_request *request)
     json_decref(request->json);
     rpc_message_clear(&request->message);
     free(request);
-}
-
-static void request_unlink(struct rpc_request *request)
-{
-    struct rpc_peer *peer = request->peer;
-
-    if (!peer) {
-        return;
-    }
-    if (request->prev) {
-        request->prev->next = request->next;
-    } else {
-        peer->requests = request->next;
-    }
-    if (request->next) {
-        request->next->prev = request->prev;
-    }
-    if (peer->n_requests-- == RPC_REQUESTS_MAX && !peer->closing) {
-        peer_watch(peer);
-    }
 }
 
 static int request_parse(struct rpc_request *request, struct error *err)

@@ -120,9 +120,9 @@ static int write_of(int fd, const char *pod, const char *stage, struct span *spa
     return span_write(fd, span);
 }
 
-int span_end(int fd, const char *pod, const char *stage, int64_t t0_ns, bool ok)
+int span_end(int fd, const char *pod, const char *stage, int64_t t0_ns, int64_t wait_ns, bool ok)
 {
-    struct span span = {.t0_ns = t0_ns, .t1_ns = clock_ns(), .ok = ok};
+    struct span span = {.t0_ns = t0_ns, .t1_ns = clock_ns(), .wait_ns = wait_ns, .ok = ok};
 
     return write_of(fd, pod, stage, &span);
 }

@@ -51,8 +51,8 @@ int span_open(const char *path, int *ret_fd);
 /* Writes one line; fd -1 writes nothing. A span that could not be written whole is -EIO. */
 int span_write(int fd, const struct span *span);
 
-/* Fills name, pid and tid and writes a span of [t0, now]. */
-int span_end(int fd, const char *pod, const char *stage, int64_t t0_ns, bool ok);
+/* Fills name, pid and tid and writes a span of [t0, now], of which wait was at the gate. */
+int span_end(int fd, const char *pod, const char *stage, int64_t t0_ns, int64_t wait_ns, bool ok);
 
 /* The same for a step that was nothing but waiting, from t0 to t1. */
 int span_waited(int fd, const char *pod, const char *stage, int64_t t0_ns, int64_t t1_ns);

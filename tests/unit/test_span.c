@@ -38,7 +38,7 @@ static void test_written_span_is_read_back(void **state)
 
     assert_int_equal(span_open(*state, &fd), 0);
     assert_int_equal(span_write(fd, &span), 0);
-    assert_int_equal(span_end(fd, "pod-2", "cni", clock_ns(), true), 0);
+    assert_int_equal(span_end(fd, "pod-2", "cni", clock_ns(), 0, true), 0);
     assert_int_equal(span_read(*state, &list, NULL), 0);
     assert_int_equal(list.n, 2);
     assert_int_equal(list.bad_lines, 0);
@@ -145,7 +145,7 @@ static void test_no_file_no_spans(void **state)
 
     (void)state;
     assert_int_equal(span_write(-1, &span), 0);
-    assert_int_equal(span_end(-1, "p", "cni", 1, true), 0);
+    assert_int_equal(span_end(-1, "p", "cni", 1, 0, true), 0);
     assert_int_equal(span_open("/nowhere/spans", &fd), -ENOENT);
     assert_int_equal(span_read("/nowhere/spans", &list, &err), -ENOENT);
     assert_string_equal(err.text, "read /nowhere/spans: No such file or directory");
@@ -162,7 +162,7 @@ static void test_span_that_cannot_be_written_whole_is_an_error(void **state)
     assert_int_equal(span_write(full, &span), -EIO);
     memset(name, 'a', sizeof(name));
     name[sizeof(name) - 1] = '\0';
-    assert_int_equal(span_end(full, name, "cni", 1, true), -ENAMETOOLONG);
+    assert_int_equal(span_end(full, name, "cni", 1, 0, true), -ENAMETOOLONG);
 }
 
 static void test_the_last_stage_is_the_whole(void **state)
