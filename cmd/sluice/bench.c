@@ -149,23 +149,6 @@ static int read_option(int opt, const char *arg, struct bench_options *o, struct
     }
 }
 
-/* Our programs lie beside this one in a build tree, else where they were installed. */
-static const char *find_program(const char *name, char *buf, size_t size)
-{
-    ssize_t n = readlink("/proc/self/exe", buf, size - 1);
-    char *slash;
-
-    buf[n > 0 ? n : 0] = '\0';
-    slash = strrchr(buf, '/');
-    if (slash) {
-        snprintf(slash + 1, size - (size_t)(slash + 1 - buf), "%s", name);
-    }
-    if (access(buf, X_OK) != 0) {
-        snprintf(buf, size, "%s/%s", SLUICE_LIBEXECDIR, name);
-    }
-    return buf;
-}
-
 static int check_options(const struct bench_options *options, struct error *err)
 {
     if (!options->n_variants) {
@@ -214,8 +197,10 @@ int command_bench(int argc, char **argv)
         (rc = command_need_root(argv[0])) != COMMAND_GO_ON) {
         return rc;
     }
-    options.plugin = find_program("sluice-cni-standalone", plugin, sizeof(plugin));
-    options.pause = find_program("sluice-pause", pause_program, sizeof(pause_program));
+    options.plugin =
+        program_path("sluice-cni-standalone", SLUICE_LIBEXECDIR, plugin, sizeof(plugin));
+    options.pause =
+        program_path("sluice-pause", SLUICE_LIBEXECDIR, pause_program, sizeof(pause_program));
     if (!options.out) {
         strftime(out, sizeof(out), "results/%Y%m%d-%H%M%S", localtime_r(&now, &local));
         options.out = out;

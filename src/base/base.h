@@ -119,6 +119,9 @@ int file_read(const char *path, size_t max, char **ret_data, size_t *ret_len);
 int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_len);
 int fd_write_all(int fd, const void *data, size_t len);
 
+/* A new memfd, CLOEXEC, that holds data, is sealed against every change and stands at its start. */
+int memfd_sealed(const void *data, size_t len, int *ret_fd);
+
 /* Replaces path in one step (PATH.tmp, then rename); not synced. Two callers at once need a lock:
  * the temporary name is the same, so that a killed one leaves nothing that the next won't use. */
 int file_write_atomic(const char *path, const void *data, size_t len, mode_t mode);
@@ -193,6 +196,14 @@ int proc_start(const char *const *argv, const char *const *envp, int log_fd, pid
 
 /* User and system CPU nanoseconds that a live process has used, threads included. */
 int proc_cpu_ns(pid_t pid, int64_t *ret_ns);
+
+/* ---- our own programs (program.c) ---- */
+
+/*
+ * Where another of our programs is: beside this one, as in a build tree, else in fallback_dir, be it
+ * there or not. Returns buf.
+ */
+const char *program_path(const char *name, const char *fallback_dir, char *buf, size_t size);
 
 /* ---- IP addresses (ip.c) ---- */
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,6 +76,26 @@ int fd_write_all(int fd, const void *data, size_t len)
         p += n;
         len -= (size_t)n;
     }
+    return 0;
+}
+
+int memfd_sealed(const void *data, size_t len, int *ret_fd)
+{
+    autoclose int fd = memfd_create("sluice", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int rc;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    rc = fd_write_all(fd, data, len);
+    if (rc < 0) {
+        return rc;
+    }
+    if (lseek(fd, 0, SEEK_SET) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0) {
+        return -errno;
+    }
+    *ret_fd = take_fd(&fd);
     return 0;
 }
 

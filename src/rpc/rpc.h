@@ -27,8 +27,8 @@ struct rpc_message {
     size_t header_len;
     const char *body; /* "" when there is none; NUL-terminated */
     size_t body_len;
-    int fds[RPC_FDS_MAX]; /* owned, CLOEXEC; the body's memfd is not among them */
-    size_t n_fds;
+    int fds[RPC_FDS_MAX + 1]; /* owned, CLOEXEC; the body's memfd is not among them */
+    size_t n_fds;             /* at most RPC_FDS_MAX */
     char *own_body; /* the room's own */
 };
 
@@ -42,18 +42,19 @@ struct rpc_part {
 };
 
 /*
- * Sends one message, whole or not at all. -EAGAIN on a non-blocking socket whose peer does not read;
- * -EPIPE or -ECONNRESET when there is no peer; -EMSGSIZE for a header that does not fit or a body
- * over RPC_BODY_MAX. Never raises SIGPIPE.
+ * Sends one message, whole or not at all; blocks as the socket does. -EAGAIN on a non-blocking socket
+ * whose peer does not read; -EPIPE when there is no peer; -EMSGSIZE for a header that does not fit, a
+ * body over RPC_BODY_MAX or too many descriptors. Never raises SIGPIPE.
  */
 int rpc_send(int fd, const struct rpc_part *part);
 
 /*
- * Receives one message. 1: there is one; 0: the peer closed; -EAGAIN; -EMSGSIZE or -EBADMSG: too
- * big, too many descriptors, a memfd that is not sealed or not what it should be, an empty datagram
- * or a header that does not start with '{' (the message is gone, its descriptors closed, and the
- * connection can go on). buffer is for RPC_INLINE_MAX + 1 bytes, and only used inside; with NULL
- * memory is allocated for the time of the call.
+ * Receives one message; blocks as the socket does. 1: there is one; 0: the peer closed or died;
+ * -EAGAIN; -EMSGSIZE or -EBADMSG: too big, too many descriptors (or none left to receive them), a
+ * memfd that is not sealed or not what it should be, an empty datagram or a header that does not
+ * start with '{'; -ENOMEM. (After these the message is gone, its descriptors closed, and the
+ * connection can go on.) buffer is for RPC_INLINE_MAX bytes and only used inside: what is kept is
+ * copied to its size. With NULL the message keeps RPC_INLINE_MAX bytes until it is cleared.
  */
 int rpc_receive(int fd, char *buffer, struct rpc_message *ret);
 void rpc_message_clear(struct rpc_message *message);
@@ -64,17 +65,20 @@ void rpc_message_clear(struct rpc_message *message);
 int rpc_socket_path(const char *instance, char *buf, size_t size);
 
 /*
- * Connects; waits, until the deadline (clock_ns), for room in the agent's backlog. -ECONNREFUSED:
+ * Connects a blocking socket; waits, until the deadline (clock_ns), for room in the agent's backlog;
+ * no later send waits longer than that, unless the caller sets SO_SNDTIMEO. -ECONNREFUSED:
  * no agent runs (also when there is no such socket); -ETIMEDOUT; -EACCES. A peer that is not root
  * and not our own user is refused with -EPERM.
  */
 int rpc_connect(const char *instance, int64_t deadline_ns, int *ret_fd);
 
 /*
- * Sends a request and waits for one message. For a connection with one request at a time. -ETIMEDOUT
- * at the deadline; -ECONNRESET when the agent closed or died before it answered.
+ * Sends a request, whose id must be 1, and waits for its answer: a result or an error. For a
+ * connection of rpc_connect with one request at a time. -EPIPE: the agent was gone, nothing was sent;
+ * -ECONNRESET: it closed or died before it answered; -EBADMSG: what came is no answer; -ETIMEDOUT.
+ * After an error the connection is of no more use.
  */
 int rpc_call(int fd, const struct rpc_part *request, int64_t deadline_ns, struct rpc_message *ret);
 
-/* Whether a reply to our own request (of id 1) is a result: it begins with {"id":1,"result": */
+/* Whether an answer is a result: it begins with {"id":1,"result": */
 bool rpc_reply_ok(const struct rpc_message *reply);
