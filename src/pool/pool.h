@@ -77,14 +77,17 @@ void pool_drain(struct pool *pool);
 /* True once as many parts as the floor says were free at the same time. */
 bool pool_ready(const struct pool *pool);
 
-/* When pool_to_make or pool_to_remove may next answer otherwise, or a part has cooled; INT64_MAX. */
+/*
+ * When pool_to_make, asked again with the same idle and most, or pool_to_remove may next answer
+ * otherwise, or a part has cooled; INT64_MAX: not by time alone.
+ */
 int64_t pool_next_ns(const struct pool *pool, int64_t now_ns);
 
 struct pool_view {
     struct pool_limits limits;
     size_t free, cooling, making;
     bool ready, draining;
-    uint64_t hits, misses, made, failed, given, removed;
+    uint64_t hits, misses, made, failed, given, removed; /* a part refused counts as the last two */
 };
 
 void pool_view(const struct pool *pool, int64_t now_ns, struct pool_view *ret);
