@@ -104,7 +104,9 @@ is_standalone() {
 }
 
 @test "input and answer of 1 MiB and more arrive whole" {
+    # shellcheck disable=SC2183
     printf '{"x":"%1000000s"}\n' >"$DIR/conf"
+    # shellcheck disable=SC2183
     printf '{"y":"%3000000s"}\n' >"$DIR/answer"
     agent result "$DIR/answer"
     call ADD CNI_NETNS=/proc/self/ns/net
@@ -157,6 +159,7 @@ is_standalone() {
     AGENT=
     call DEL
     is_standalone DEL
+    # shellcheck disable=SC2183
     printf '{"x":"%1000000s"}\n' >"$DIR/conf"
     call ADD
     is_standalone ADD
