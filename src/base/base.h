@@ -200,8 +200,8 @@ int proc_cpu_ns(pid_t pid, int64_t *ret_ns);
 /* ---- our own programs (program.c) ---- */
 
 /*
- * Where another of our programs is: beside this one, as in a build tree, else in fallback_dir, be it
- * there or not. Returns buf.
+ * Where another of our programs is: beside this one, as in a build tree, else in fallback_dir, be
+ * it there or not. Returns buf.
  */
 const char *program_path(const char *name, const char *fallback_dir, char *buf, size_t size);
 

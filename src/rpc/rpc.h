@@ -16,8 +16,8 @@
 #include "base/base.h"
 
 #define RPC_SOCKET_NAME "sluiced.sock"
-#define RPC_INLINE_MAX  65536               /* bytes of a datagram */
-#define RPC_BODY_MAX    ((size_t)16 << 20)  /* more is refused */
+#define RPC_INLINE_MAX  65536              /* bytes of a datagram */
+#define RPC_BODY_MAX    ((size_t)16 << 20) /* more is refused */
 #define RPC_FDS_MAX     4
 
 /* ---- messages (message.c) ---- */
@@ -29,7 +29,7 @@ struct rpc_message {
     size_t body_len;
     int fds[RPC_FDS_MAX + 1]; /* owned, CLOEXEC; the body's memfd is not among them */
     size_t n_fds;             /* at most RPC_FDS_MAX */
-    char *own_body; /* the room's own */
+    char *own_body;           /* the room's own */
 };
 
 /* What one message sends; everything is borrowed. */
@@ -42,9 +42,9 @@ struct rpc_part {
 };
 
 /*
- * Sends one message, whole or not at all; blocks as the socket does. -EAGAIN on a non-blocking socket
- * whose peer does not read; -EPIPE when there is no peer; -EMSGSIZE for a header that does not fit, a
- * body over RPC_BODY_MAX or too many descriptors. Never raises SIGPIPE.
+ * Sends one message, whole or not at all; blocks as the socket does. -EAGAIN on a non-blocking
+ * socket whose peer does not read; -EPIPE when there is no peer; -EMSGSIZE for a header that does
+ * not fit, a body over RPC_BODY_MAX or too many descriptors. Never raises SIGPIPE.
  */
 int rpc_send(int fd, const struct rpc_part *part);
 
@@ -65,8 +65,8 @@ void rpc_message_clear(struct rpc_message *message);
 int rpc_socket_path(const char *instance, char *buf, size_t size);
 
 /*
- * Connects a blocking socket; waits, until the deadline (clock_ns), for room in the agent's backlog;
- * no later send waits longer than that, unless the caller sets SO_SNDTIMEO. -ECONNREFUSED:
+ * Connects a blocking socket; waits, until the deadline (clock_ns), for room in the agent's
+ * backlog; no later send waits longer than that, unless the caller sets SO_SNDTIMEO. -ECONNREFUSED:
  * no agent runs (also when there is no such socket); -ETIMEDOUT; -EACCES. A peer that is not root
  * and not our own user is refused with -EPERM.
  */
@@ -74,9 +74,9 @@ int rpc_connect(const char *instance, int64_t deadline_ns, int *ret_fd);
 
 /*
  * Sends a request, whose id must be 1, and waits for its answer: a result or an error. For a
- * connection of rpc_connect with one request at a time. -EPIPE: the agent was gone, nothing was sent;
- * -ECONNRESET: it closed or died before it answered; -EBADMSG: what came is no answer; -ETIMEDOUT.
- * After an error the connection is of no more use.
+ * connection of rpc_connect with one request at a time. -EPIPE: the agent was gone, nothing was
+ * sent; -ECONNRESET: it closed or died before it answered; -EBADMSG: what came is no answer;
+ * -ETIMEDOUT. After an error the connection is of no more use.
  */
 int rpc_call(int fd, const struct rpc_part *request, int64_t deadline_ns, struct rpc_message *ret);
 
