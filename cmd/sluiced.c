@@ -70,9 +70,9 @@ static int read_number(const char *name, const char *text, int64_t min, int64_t 
     int64_t value;
 
     if (str_to_int64(text, min, max, &value) < 0) {
-        return error_set(
-            err, -EINVAL, "--%s \"%.32s\" is not allowed; must be a whole number from %lld to %lld",
-            name, text, (long long)min, (long long)max);
+        return error_set(err, -EINVAL,
+                         "--%s \"%.32s\" is not allowed; must be a whole number from %lld to %lld",
+                         name, text, (long long)min, (long long)max);
     }
     *ret = (unsigned)value;
     return 0;

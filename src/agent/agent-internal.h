@@ -21,6 +21,7 @@ struct agent_count {
 
 struct agent_batchers; /* one batcher an OVSDB socket, for the workers' threads */
 struct agent_leases;   /* permits that peers hold or wait for */
+struct agent_pools;
 
 struct agent {
     const struct agent_options *options;
@@ -38,8 +39,9 @@ struct agent {
     struct gates *gates;
     uv_timer_t gate_timer;
     struct agent_leases *leases;
+    struct agent_pools *pools;
 
-    size_t n_calls; /* CNI calls not answered yet */
+    size_t n_calls;                            /* CNI calls not answered yet */
     struct agent_count (*counts)[AGENT_VERBS]; /* one row a kind */
     size_t found_attachments, found_unknown;   /* by reconcile, at the start */
 };
@@ -57,7 +59,8 @@ struct agent_method {
 };
 
 /* Tables of the files below; NULL name at the end. */
-extern const struct agent_method agent_cni_methods[], agent_gate_methods[], agent_status_methods[];
+extern const struct agent_method agent_cni_methods[], agent_gate_methods[], agent_pool_methods[],
+    agent_status_methods[];
 
 void agent_request(void *cookie, struct rpc_request *request);
 void agent_peer_closed(void *cookie, struct rpc_peer *peer);
@@ -83,6 +86,37 @@ void agent_gates_changed(struct agent *agent);
 /* The peer is gone: its places and permits are given back. */
 void agent_gates_peer_closed(struct agent *agent, struct rpc_peer *peer);
 
+/* ---- pools.c ---- */
+
+/* Starts with the pools that were saved; nothing is made or removed before agent_pools_begin: what
+ * an earlier agent left is adopted first. */
+int agent_pools_start(struct agent *agent, struct error *err);
+void agent_pools_begin(struct agent *agent);
+void agent_pools_stop(struct agent *agent);
+
+/* Jobs under way. */
+size_t agent_pools_jobs(const struct agent *agent);
+
+/* The agent got or lost its last call: parts are made in idle time. */
+void agent_pools_calls_changed(struct agent *agent);
+
+/* Makes or changes the pool of a configuration's network. */
+int agent_pools_set(struct agent *agent, const struct cni_conf *conf,
+                    const struct pool_limits *limits, struct error *err);
+
+/* The same if the configuration says "pool". */
+void agent_pools_learn(struct agent *agent, const struct cni_conf *conf);
+
+/* A free part for an ADD with this configuration; 0: none. */
+uint64_t agent_pools_take(struct agent *agent, const struct cni_conf *conf);
+void agent_pools_broken(struct agent *agent, const char *network, uint64_t part);
+
+/* -EAGAIN with code 50 until the network's pool has had the parts that its floor asks for. */
+int agent_pools_ready(struct agent *agent, const char *network, struct error *err);
+
+/* A part's record was found at the start; taken: a pod's record names it. */
+int agent_pools_adopt(struct agent *agent, const struct record *record, bool taken);
+
 /* ---- batchers.c ---- */
 
 int agent_batchers_new(struct agent *agent);
@@ -90,8 +124,8 @@ void agent_batchers_free(struct agent *agent);
 
 /* Any thread. Calls visit for each. */
 void agent_batchers_list(struct agent *agent,
-                         void (*visit)(const char *socket_path, const struct ovs_batcher_counts *counts,
-                                       void *cookie),
+                         void (*visit)(const char *socket_path,
+                                       const struct ovs_batcher_counts *counts, void *cookie),
                          void *cookie);
 
 /* ---- reconcile.c ---- */

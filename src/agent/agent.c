@@ -93,11 +93,12 @@ void agent_calls_changed(struct agent *agent, int by)
 {
     agent->n_calls += (size_t)by;
     if (agent->stopping) {
-        if (agent->n_calls == 0) {
+        if (agent->n_calls == 0 && agent_pools_jobs(agent) == 0) {
             stop_now(agent);
         }
         return;
     }
+    agent_pools_calls_changed(agent);
     rpc_server_pause(agent->server, agent->n_calls >= AGENT_CALLS_MAX);
 }
 
@@ -110,9 +111,7 @@ static void begin_stop(struct agent *agent)
     log_info("ending: %zu calls to finish", agent->n_calls);
     notify("STOPPING=1");
     agent->stopping = true;
-    if (agent->n_calls == 0) {
-        stop_now(agent);
-    }
+    agent_calls_changed(agent, 0);
 }
 
 static void reload(struct agent *agent)
@@ -219,9 +218,18 @@ static int start(struct agent *agent, struct error *err)
         rc = agent_gates_start(agent, err);
     }
     if (rc == 0) {
+        rc = agent_pools_start(agent, err);
+    }
+    if (rc == 0) {
         rc = agent_reconcile(agent, err);
     }
-    return rc < 0 ? rc : start_server(agent, err);
+    if (rc == 0) {
+        rc = start_server(agent, err);
+    }
+    if (rc == 0) {
+        agent_pools_begin(agent);
+    }
+    return rc;
 }
 
 static void end(struct agent *agent)
@@ -232,6 +240,7 @@ static void end(struct agent *agent)
     if (agent->workers) {
         workers_stop(agent->workers);
     }
+    agent_pools_stop(agent);
     agent_gates_stop(agent);
     agent_batchers_free(agent);
     ipam_cache_free(agent->shared.ipam_cache);

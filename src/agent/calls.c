@@ -23,7 +23,8 @@ struct call {
     struct cni_call cni_call;
     int64_t t0_ns, admitted_ns, deadline_ns;
     char *output;
-    bool counted; /* one of agent->n_calls */
+    uint64_t broken_part; /* of the pool; 0: none */
+    bool counted;         /* one of agent->n_calls */
 };
 
 /* ---- the request ---- */
@@ -56,8 +57,8 @@ static int read_request(struct call *call, struct error *err)
     struct json_path path = {.key = "params"};
     int rc;
 
-    if ((rc = json_read_int(params, &path, "environment", 0, (int64_t)message->body_len,
-                            &block_len, err)) < 0 ||
+    if ((rc = json_read_int(params, &path, "environment", 0, (int64_t)message->body_len, &block_len,
+                            err)) < 0 ||
         (rc = json_read_int(params, &path, "deadline_ms", 1, 3600 * 1000, &left_ms, err)) < 0) {
         return rc;
     }
@@ -150,6 +151,15 @@ static void note_waits(const struct call *call, int span_fd, int64_t begun_ns)
     span_waited(span_fd, pod, "cni.queue", call->admitted_ns, begun_ns);
 }
 
+/* The part was broken: the pod gets a device of its own. */
+static void run_without_part(struct call *call, struct kind_env *env)
+{
+    call->broken_part = call->cni_call.conf.attachment.part;
+    cni_call_clear(&call->cni_call);
+    cni_call_begin(&call->cni_call, &call->cni);
+    cni_call_run(&call->cni_call, env, call->deadline_ns);
+}
+
 static void run(struct job *job, struct kind_env *env)
 {
     struct call *call = (struct call *)job;
@@ -163,6 +173,9 @@ static void run(struct job *job, struct kind_env *env)
     env->span_fd = open_spans(call);
     note_waits(call, env->span_fd, clock_ns());
     cni_call_run(&call->cni_call, env, call->deadline_ns);
+    if (call->cni_call.rc == -ESTALE && call->cni_call.conf.attachment.part) {
+        run_without_part(call, env);
+    }
     cleanup_fd(&env->span_fd);
     env->span_fd = -1;
     call->output = cni_call_output(&call->cni_call);
@@ -170,7 +183,19 @@ static void run(struct job *job, struct kind_env *env)
 
 static void done(struct job *job)
 {
-    answer((struct call *)job);
+    struct call *call = (struct call *)job;
+    struct cni_call *cni = &call->cni_call;
+    struct error err = {0};
+
+    if (call->broken_part) {
+        agent_pools_broken(call->agent, cni->conf.name, call->broken_part);
+    }
+    if (cni->rc == 0 && !strcmp(cni->verb->name, "STATUS") &&
+        agent_pools_ready(call->agent, cni->conf.name, &err) < 0) {
+        cni_call_fail(cni, &err);
+        free(take_ptr(call->output));
+    }
+    answer(call);
 }
 
 /* Where what a call does can wait without being in the way of others. */
@@ -181,14 +206,20 @@ static enum lane lane_of(const struct cni_call *cni)
     if (!strcmp(cni->verb->name, "DEL")) {
         return LANE_REMOVE;
     }
-    return strcmp(cni->verb->name, "ADD") != 0 || at->kind->own_port ||
-                   at->addresses == ADDRESSES_DELEGATED
-               ? LANE_SLOW
-               : LANE_QUICK;
+    if (strcmp(cni->verb->name, "ADD") != 0 || at->addresses == ADDRESSES_DELEGATED) {
+        return LANE_SLOW;
+    }
+    return at->part || !(at->kind->own_port || at->kind->outside) ? LANE_QUICK : LANE_SLOW;
 }
 
 static void begin(struct call *call)
 {
+    struct attachment *at = &call->cni_call.conf.attachment;
+
+    if (!strcmp(call->cni_call.verb->name, "ADD") && at->kind->outside) {
+        at->part = agent_pools_take(call->agent, &call->cni_call.conf);
+        attachment_prepare(at, call->agent->options->instance);
+    }
     call->request->gone = NULL; /* what is begun is finished: whoever asked will ask for DEL */
     call->admitted_ns = call->ticket.admitted_ns ? call->ticket.admitted_ns : call->t0_ns;
     workers_submit(call->agent->workers, lane_of(&call->cni_call), &call->job);
@@ -273,6 +304,9 @@ static void cni_run_method(struct agent *agent, struct rpc_request *request)
     }
     call->counted = true;
     agent_calls_changed(agent, 1);
+    if (!call->cni_call.answered && strcmp(call->cni_call.verb->name, "DEL") != 0) {
+        agent_pools_learn(agent, &call->cni_call.conf);
+    }
     if (call->cni_call.answered) {
         answer(call);
     } else if (!strcmp(call->cni_call.verb->name, "ADD")) {

@@ -134,8 +134,7 @@ static void on_admitted(struct gate_ticket *ticket, int rc)
         tell_admitted(lease);
         return;
     }
-    snprintf(text, sizeof(text), "gate %s: no permit within %d ms",
-             span_stages[ticket->stage].name,
+    snprintf(text, sizeof(text), "gate %s: no permit within %d ms", span_stages[ticket->stage].name,
              (int)((ticket->deadline_ns - ticket->asked_ns) / NSEC_PER_MSEC));
     lease_end(lease);
     rpc_refuse(request, ETIMEDOUT, text, NULL, 0);
@@ -212,13 +211,13 @@ static json_t *stage_json(const struct agent *agent, size_t stage, int64_t now_n
     struct gate_view view;
 
     gate_view(agent->gates, stage, now_ns, &view);
-    return json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "stage",
-        span_stages[stage].name, "limit", (json_int_t)view.limit, "held", (json_int_t)view.held,
-        "waiting", (json_int_t)view.waiting, "tenants_waiting", (json_int_t)view.tenants,
-        "longest_wait_ns", (json_int_t)view.longest_wait_ns, "admitted", (json_int_t)view.admitted,
-        "expired", (json_int_t)view.expired, "given_up", (json_int_t)view.given_up, "refused",
-        (json_int_t)view.refused, "wait_sum_s", view.wait->sum, "hold_sum_s", view.hold->sum);
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "stage",
+                     span_stages[stage].name, "limit", (json_int_t)view.limit, "held",
+                     (json_int_t)view.held, "waiting", (json_int_t)view.waiting, "tenants_waiting",
+                     (json_int_t)view.tenants, "longest_wait_ns", (json_int_t)view.longest_wait_ns,
+                     "admitted", (json_int_t)view.admitted, "expired", (json_int_t)view.expired,
+                     "given_up", (json_int_t)view.given_up, "refused", (json_int_t)view.refused,
+                     "wait_sum_s", view.wait->sum, "hold_sum_s", view.hold->sum);
 }
 
 static void gate_show_method(struct agent *agent, struct rpc_request *request)
@@ -264,8 +263,8 @@ static void gate_save_method(struct agent *agent, struct rpc_request *request)
         agent_refuse(request, &err);
         return;
     }
-    rpc_answer(request, json_pack("{s:s, s:O}", "file", path, "limits",
-                                  json_object_get(limits, "limits")),
+    rpc_answer(request,
+               json_pack("{s:s, s:O}", "file", path, "limits", json_object_get(limits, "limits")),
                NULL, 0, NULL, 0);
 }
 

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 static const struct agent_method *const tables[] = {agent_cni_methods, agent_gate_methods,
-                                                    agent_status_methods};
+                                                    agent_pool_methods, agent_status_methods};
 
 void agent_refuse(struct rpc_request *request, const struct error *err)
 {
@@ -52,12 +52,12 @@ static void add_batcher(const char *socket_path, const struct ovs_batcher_counts
                         void *cookie)
 {
     json_array_append_new(
-        cookie, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "socket", socket_path,
-                          "transactions", (json_int_t)counts->transactions, "ports_added",
-                          (json_int_t)counts->added, "ports_removed", (json_int_t)counts->removed,
-                          "failed", (json_int_t)counts->failed, "retried",
-                          (json_int_t)counts->retried, "reconnects",
-                          (json_int_t)counts->reconnects));
+        cookie,
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "socket", socket_path, "transactions",
+                  (json_int_t)counts->transactions, "ports_added", (json_int_t)counts->added,
+                  "ports_removed", (json_int_t)counts->removed, "failed",
+                  (json_int_t)counts->failed, "retried", (json_int_t)counts->retried, "reconnects",
+                  (json_int_t)counts->reconnects));
 }
 
 static json_t *lanes_json(struct agent *agent)
@@ -123,11 +123,11 @@ static void status_method(struct agent *agent, struct rpc_request *request)
                          agent->options->instance, "state_dir", agent->options->state_dir,
                          "uptime_s", (double)(clock_ns() - agent->started_ns) / NSEC_PER_SEC,
                          "connections", (json_int_t)rpc_server_peers(agent->server),
-                         "calls_in_flight", (json_int_t)agent->n_calls, "stopping",
-                         agent->stopping, "found_at_start", "attachments",
-                         (json_int_t)agent->found_attachments, "unknown",
-                         (json_int_t)agent->found_unknown, "calls", calls_json(agent), "lanes",
-                         lanes_json(agent), "funnel", funnel_json(agent), "batchers", batchers),
+                         "calls_in_flight", (json_int_t)agent->n_calls, "stopping", agent->stopping,
+                         "found_at_start", "attachments", (json_int_t)agent->found_attachments,
+                         "unknown", (json_int_t)agent->found_unknown, "calls", calls_json(agent),
+                         "lanes", lanes_json(agent), "funnel", funnel_json(agent), "batchers",
+                         batchers),
                NULL, 0, NULL, 0);
 }
 

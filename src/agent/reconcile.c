@@ -2,16 +2,20 @@
 /*
  * At the start: what is there, in records, in the kernel and in OVSDB. What belongs to nobody that
  * a record names is kept: unknown means alive, until GC's list says otherwise. What another boot
- * left is another matter: its pods are gone, and all that stands in a database or on a disk is void.
+ * left is another matter: its pods are gone, and all that stands in a database or on a disk is
+ * void.
  */
 #include "agent/agent-internal.h"
 
+#include <dirent.h>
+#include <inttypes.h>
 #include <string.h>
 
 struct reconcile {
     struct agent *agent;
     char alias_prefix[KIND_ALIAS_MAX];
-    size_t ready, adding, of_boot, devices;
+    json_t *taken, *free_parts; /* by name */
+    size_t ready, adding, of_boot, parts, devices;
 };
 
 /* DEL by the record's own configuration: OVS ports outlive a boot in the system's database. */
@@ -28,12 +32,68 @@ static void remove_old(struct reconcile *reconcile, const struct record *record)
     }
 }
 
+/* "NUMBER@NETWORK": a part's name here, and its namespace's. */
+static char *part_name(uint64_t part, const char *network)
+{
+    return str_printf("%" PRIu64 "@%s", part, network);
+}
+
+static int note_taken(const struct record *record, void *cookie)
+{
+    struct reconcile *reconcile = cookie;
+    autofree char *name = record->part ? part_name(record->part, record->key.network) : NULL;
+
+    if (name) {
+        json_object_set_new(reconcile->taken, name, json_true());
+    }
+    return 0;
+}
+
+static void adopt_part(struct reconcile *reconcile, const struct record *record)
+{
+    uint64_t part = part_of_key(record->key.container_id, record->key.ifname);
+    autofree char *name = part_name(part, record->key.network);
+    bool taken = name && json_object_get(reconcile->taken, name);
+
+    if (agent_pools_adopt(reconcile->agent, record, taken) < 0) {
+        log_warn("part %s of the pool of network %s is not adopted", record->key.ifname,
+                 record->key.network);
+    }
+    if (name && !taken) {
+        json_object_set_new(reconcile->free_parts, name, json_true());
+    }
+    reconcile->parts++;
+}
+
+/* Namespaces that no free part has: taken, and whoever took them has them; or never finished. */
+static void drop_namespaces(struct reconcile *reconcile)
+{
+    const char *instance = reconcile->agent->options->instance;
+    autofree char *top = str_printf("%s/pool", instance);
+    DIR *dir = top ? opendir(top) : NULL;
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        autofree char *path = str_printf("%s/%s", top, entry->d_name);
+
+        if (path && entry->d_name[0] != '.' &&
+            !json_object_get(reconcile->free_parts, entry->d_name)) {
+            netns_delete(path, NULL);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
 static int look_at_record(const struct record *record, void *cookie)
 {
     struct reconcile *reconcile = cookie;
 
     if (!record_of_this_boot(record)) {
         remove_old(reconcile, record);
+    } else if (part_of_key(record->key.container_id, record->key.ifname)) {
+        adopt_part(reconcile, record);
     } else if (!strcmp(record->state, "ready")) {
         reconcile->ready++;
     } else {
@@ -58,8 +118,16 @@ int agent_reconcile(struct agent *agent, struct error *err)
     int rc;
 
     attachment_alias_prefix(instance, reconcile.alias_prefix);
-    rc = record_list(instance, look_at_record, &reconcile, err);
+    reconcile.taken = json_object();
+    reconcile.free_parts = json_object();
+    rc = record_list(instance, note_taken, &reconcile, err);
+    if (rc == 0) {
+        rc = record_list(instance, look_at_record, &reconcile, err);
+    }
+    drop_namespaces(&reconcile);
     record_tidy(instance);
+    json_decref(reconcile.taken);
+    json_decref(reconcile.free_parts);
     if (rc == 0) {
         rc = netlink_open(-1, &nl, err);
     }
@@ -68,10 +136,10 @@ int agent_reconcile(struct agent *agent, struct error *err)
     }
     agent->found_attachments = reconcile.ready;
     agent->found_unknown = reconcile.adding;
-    if (reconcile.ready || reconcile.adding || reconcile.of_boot) {
-        log_info("found %zu attachments, %zu that were being added when their agent ended; %zu of "
-                 "another boot removed",
-                 reconcile.ready, reconcile.adding, reconcile.of_boot);
+    if (reconcile.ready || reconcile.adding || reconcile.of_boot || reconcile.parts) {
+        log_info("found %zu attachments, %zu that were being added when their agent ended, %zu "
+                 "parts of pools; %zu of another boot removed",
+                 reconcile.ready, reconcile.adding, reconcile.parts, reconcile.of_boot);
     }
     return rc;
 }

@@ -23,10 +23,10 @@ struct lane_state {
 struct workers {
     struct workers_options options;
     pthread_mutex_t lock;
-    pthread_cond_t ended;             /* a thread did */
-    struct lane_state lanes[LANE_N];  /* under lock */
-    struct job *done, **done_last;    /* under lock */
-    bool stopping;                    /* under lock */
+    pthread_cond_t ended;            /* a thread did */
+    struct lane_state lanes[LANE_N]; /* under lock */
+    struct job *done, **done_last;   /* under lock */
+    bool stopping;                   /* under lock */
     uv_async_t wake;
 };
 

@@ -111,11 +111,11 @@ void bench_gates_read(struct bench_run *run, char *queues, size_t size)
             atomic_store(&run->limits[i], (int)limit);
         }
         if (queues && stage && used < size) {
-            used += (size_t)snprintf(
-                queues + used, size - used,
-                "%s\"%s\":{\"limit\":%lld,\"held\":%lld,\"waiting\":%lld}", used ? "," : "", stage,
-                (long long)limit, json_integer_value(json_object_get(gate, "held")),
-                json_integer_value(json_object_get(gate, "waiting")));
+            used += (size_t)snprintf(queues + used, size - used,
+                                     "%s\"%s\":{\"limit\":%lld,\"held\":%lld,\"waiting\":%lld}",
+                                     used ? "," : "", stage, (long long)limit,
+                                     json_integer_value(json_object_get(gate, "held")),
+                                     json_integer_value(json_object_get(gate, "waiting")));
         }
     }
 }

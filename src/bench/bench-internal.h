@@ -48,10 +48,10 @@ struct bench_run {
     struct bench_pod *pods;
     int n_pods, n_failed; /* n_failed: that did not start */
     struct bench_phase start, teardown;
-    pid_t vswitchd_pid, ovsdb_pid; /* 0: none */
-    pid_t agent_pid;               /* 0: none */
+    pid_t vswitchd_pid, ovsdb_pid;      /* 0: none */
+    pid_t agent_pid;                    /* 0: none */
     atomic_int limits[BENCH_GATES_MAX]; /* of span_stages' gates; 0: open */
-    char ovs_version[32];          /* "" when no private OVS is used */
+    char ovs_version[32];               /* "" when no private OVS is used */
     atomic_int done;
     _Atomic(int64_t) plugin_cpu_ns; /* of children that have ended */
     json_t **confs;                 /* one a tenant: a configuration list */
@@ -143,7 +143,8 @@ struct bench_outcome {
 
 /* One run of one variant into dir. */
 int bench_run_one(const struct bench_options *options, const struct bench_variant *variant,
-                  const struct bench_agent *agent, const char *dir, struct bench_outcome *ret, struct error *err);
+                  const struct bench_agent *agent, const char *dir, struct bench_outcome *ret,
+                  struct error *err);
 void bench_problem(struct bench_run *run, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* ---- measure.c ---- */

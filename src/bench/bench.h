@@ -51,7 +51,8 @@ struct bench_options {
     bool json;               /* the summary on standard output as JSON */
 };
 
-/* Adds a variant; driver by name ("cni", "standalone", "socket", "conf", "raw"). The name is made from what and unique. */
+/* Adds a variant; driver by name ("cni", "standalone", "socket", "conf", "raw"). The name is made
+ * from what and unique. */
 int bench_add_variant(struct bench_options *options, const char *driver, const char *what,
                       struct error *err);
 

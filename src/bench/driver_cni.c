@@ -83,9 +83,8 @@ static char *find_plugin(const struct bench_run *run, const char *type)
     if (run->variant->driver == &bench_driver_conf) {
         return str_printf("%s/%s", options->cni_bin_dir, type);
     }
-    return strdup(run->agent_pid && run->variant->driver == &bench_driver_cni
-                      ? options->thin_plugin
-                      : options->plugin);
+    return strdup(run->agent_pid && run->variant->driver == &bench_driver_cni ? options->thin_plugin
+                                                                              : options->plugin);
 }
 
 struct answer {

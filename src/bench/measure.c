@@ -56,8 +56,8 @@ void bench_cpu_read(const struct bench_run *run, struct bench_cpu *ret)
 
 struct bench_cpu bench_cpu_minus(struct bench_cpu a, struct bench_cpu b)
 {
-    return (struct bench_cpu){a.bench - b.bench, a.plugin - b.plugin, a.agent - b.agent, a.vswitchd - b.vswitchd,
-                              a.ovsdb - b.ovsdb, a.total - b.total};
+    return (struct bench_cpu){a.bench - b.bench,       a.plugin - b.plugin, a.agent - b.agent,
+                              a.vswitchd - b.vswitchd, a.ovsdb - b.ovsdb,   a.total - b.total};
 }
 
 void bench_settle(void)
@@ -100,15 +100,14 @@ static void write_sample(struct bench_sampler *sampler)
         used = (size_t)snprintf(others, sizeof(others), "\"agent\":%.6f,", cpu.agent);
     }
     if (sampler->run->vswitchd_pid) {
-        snprintf(others + used, sizeof(others) - used, "\"ovs-vswitchd\":%.6f,\"ovsdb-server\":%.6f,", cpu.vswitchd,
-                 cpu.ovsdb);
+        snprintf(others + used, sizeof(others) - used,
+                 "\"ovs-vswitchd\":%.6f,\"ovsdb-server\":%.6f,", cpu.vswitchd, cpu.ovsdb);
     }
     fprintf(sampler->file,
             "{\"v\":1,\"t_ns\":%lld,\"done\":%d,\"cpu_s\":{\"bench\":%.6f,\"plugin\":%.6f,"
             "%s\"total\":%.2f},\"memory_used_bytes\":%llu,\"gates\":{%s}}\n",
-            (long long)clock_ns(), atomic_load(&sampler->run->done), cpu.bench, cpu.plugin,
-            others, cpu.total, (unsigned long long)(info.totalram - info.freeram) * info.mem_unit,
-            queues);
+            (long long)clock_ns(), atomic_load(&sampler->run->done), cpu.bench, cpu.plugin, others,
+            cpu.total, (unsigned long long)(info.totalram - info.freeram) * info.mem_unit, queues);
     if (sampler->progress) {
         fprintf(stderr, "\r%s %s: %d of %d pods ", sampler->run->variant->name, sampler->label,
                 atomic_load(&sampler->run->done), sampler->run->n_pods);

@@ -242,7 +242,8 @@ static bool nothing_left(struct bench_run *run, const struct bench_inventory *be
 }
 
 int bench_run_one(const struct bench_options *options, const struct bench_variant *variant,
-                  const struct bench_agent *agent, const char *dir, struct bench_outcome *ret, struct error *err)
+                  const struct bench_agent *agent, const char *dir, struct bench_outcome *ret,
+                  struct error *err)
 {
     struct bench_run run = {
         .options = options, .variant = variant, .agent_pid = agent->pid, .spans_fd = -1};

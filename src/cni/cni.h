@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kind/kind.h"
+#include "pool/pool.h"
 
 /* Error codes: the specification's, and from 100 on our own. */
 enum cni_code {
@@ -84,6 +85,8 @@ struct cni_conf {
     json_t *prev_result;       /* borrowed; NULL: none */
     json_t *valid_attachments; /* borrowed; GC's list */
     json_t *dns;               /* borrowed */
+    bool has_pool;             /* key "pool" */
+    struct pool_limits pool;
     struct attachment attachment;
 };
 

@@ -108,6 +108,49 @@ static int read_mode(struct attachment *at, const json_t *json, struct error *er
                           &at->conf.mode, err);
 }
 
+static int read_pool_type(struct attachment *at, const json_t *json, struct error *err)
+{
+    static const char *const none[] = {NULL};
+    json_t *value = json_object_get(json, "poolType");
+
+    if (!at->kind->parts && value && !json_is_null(value)) {
+        return json_bad(err, NULL, "poolType", value, "absent: this type has none");
+    }
+    return json_read_word(json, NULL, "poolType", at->kind->parts ? at->kind->parts : none,
+                          &at->conf.pool_type, err);
+}
+
+/* {"floor", "target", "maximum", "rate", "cool_down_ms"}: how many parts the agent keeps ready. */
+static int read_pool(struct cni_conf *conf, struct error *err)
+{
+    const struct json_path path = {.key = "pool"};
+    struct pool_limits limits = pool_limits_default;
+    int64_t floor = 0, target = 0, maximum = -1, rate = limits.rate;
+    int64_t cool_down_ms = limits.cool_down_ns / NSEC_PER_MSEC;
+    json_t *pool = NULL;
+    int rc = json_read_object(conf->json, NULL, "pool", &pool, err);
+
+    if (rc < 0 || !pool) {
+        return rc;
+    }
+    if ((rc = json_read_int(pool, &path, "floor", 0, UINT32_MAX, &floor, err)) < 0 ||
+        (rc = json_read_int(pool, &path, "target", 0, UINT32_MAX, &target, err)) < 0 ||
+        (rc = json_read_int(pool, &path, "maximum", 0, UINT32_MAX, &maximum, err)) < 0 ||
+        (rc = json_read_int(pool, &path, "rate", 0, UINT32_MAX, &rate, err)) < 0 ||
+        (rc = json_read_int(pool, &path, "cool_down_ms", 0, UINT32_MAX, &cool_down_ms, err)) < 0) {
+        return rc;
+    }
+    limits = (struct pool_limits){(unsigned)floor, (unsigned)target,
+                                  (unsigned)(maximum >= 0              ? maximum
+                                             : target > UINT32_MAX / 2 ? target
+                                                                       : 2 * target),
+                                  (unsigned)rate, cool_down_ms * NSEC_PER_MSEC};
+    conf->pool = limits;
+    conf->has_pool = true;
+    rc = pool_limits_check(&limits, err);
+    return rc < 0 ? error_wrap(err, "pool") : 0;
+}
+
 static int parse_mac(struct kind_conf *conf, const char *where, const char *text, struct error *err)
 {
     if (mac_parse(text, &conf->mac) < 0) {
@@ -310,7 +353,8 @@ static int read_kind_keys(struct cni_conf *conf, struct error *err)
         (rc = json_read_word(json, NULL, "datapath", datapaths, &datapath, err)) < 0 ||
         (rc = json_read_int(json, NULL, "vlan", 0, 4094, &vlan, err)) < 0 ||
         (rc = json_read_int(json, NULL, "mtu", 0, 65535, &mtu, err)) < 0 ||
-        (rc = read_mode(at, json, err)) < 0 || (rc = read_trunk(&at->conf, json, err)) < 0) {
+        (rc = read_mode(at, json, err)) < 0 || (rc = read_pool_type(at, json, err)) < 0 ||
+        (rc = read_trunk(&at->conf, json, err)) < 0) {
         return rc;
     }
     if (mtu && mtu < 68) {
@@ -346,7 +390,8 @@ static int read_all(const struct cni_request *request, struct cni_conf *conf, st
         (rc = json_read_array(conf->json, NULL, "cni.dev/valid-attachments",
                               &conf->valid_attachments, err)) < 0 ||
         (rc = json_read_string(conf->json, NULL, "sluiceDir", &dir, err)) < 0 ||
-        (rc = read_kind_keys(conf, err)) < 0 || (rc = read_addresses(conf, request, err)) < 0) {
+        (rc = read_kind_keys(conf, err)) < 0 || (rc = read_pool(conf, err)) < 0 ||
+        (rc = read_addresses(conf, request, err)) < 0) {
         return rc;
     }
     /* What is wanted of a new device is nothing that taking one away may fail for. */

@@ -310,6 +310,44 @@ int ipam_reown(const struct ipam_config *config, const char *instance,
     return 0;
 }
 
+static int held(const struct ipam_config *config, const char *instance,
+                const struct ipam_owner *owner, struct ipam_pick *picks, struct error *err)
+{
+    autostore struct store store;
+    int rc = store_open(&store, config, instance, err);
+    uint32_t first = rc == 0 ? leases_of_either(&store.leases, owner) : LEASE_NONE;
+
+    if (rc == 0 && first == LEASE_NONE) {
+        rc = error_set(err, -ENOENT, "has no address");
+    }
+    if (rc == 0 && (!sort_into_sets(&store, first, picks) || !all_picked(config, picks))) {
+        rc = error_set(err, -EINVAL,
+                       "its addresses are not one of each range set; the configuration has "
+                       "changed since they were handed out");
+    }
+    return rc;
+}
+
+int ipam_held(const struct ipam_config *config, const char *instance,
+              const struct ipam_owner *owner, struct ipam_result *ret, struct error *err)
+{
+    struct ipam_pick picks[IPAM_IPS_MAX] = {0};
+    autojson json_t *dns = NULL;
+    int rc = ipam_owner_check(owner, err);
+
+    if (rc == 0 && config->resolv_conf) {
+        rc = ipam_dns_read(config->resolv_conf, &dns, err);
+    }
+    if (rc == 0) {
+        rc = wrap(held(config, instance, owner, picks, err), config, owner, err);
+    }
+    if (rc == 0) {
+        fill_result(config, picks, ret);
+        ret->dns = take_ptr(dns);
+    }
+    return rc;
+}
+
 static int release(const struct ipam_config *config, const char *instance,
                    const struct ipam_owner *owner, struct error *err)
 {

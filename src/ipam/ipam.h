@@ -95,6 +95,10 @@ int ipam_reown(const struct ipam_config *config, const char *instance,
                const struct ipam_owner *from, const struct ipam_owner *to, struct ipam_result *ret,
                struct error *err);
 
+/* What the owner holds, as ipam_allocate told it. -ENOENT: nothing. */
+int ipam_held(const struct ipam_config *config, const char *instance,
+              const struct ipam_owner *owner, struct ipam_result *ret, struct error *err);
+
 /* 0 when the owner holds at least one address of this network, -ENOENT otherwise. */
 int ipam_check(const struct ipam_config *config, const char *instance,
                const struct ipam_owner *owner, struct error *err);

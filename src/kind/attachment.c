@@ -46,14 +46,18 @@ static uint64_t key_hash(const struct attachment_key *key, const char *instance)
 
 void attachment_prepare(struct attachment *at, const char *instance)
 {
-    char text[14];
+    char text[14], number[PART_TEXT_MAX];
+    struct attachment_key key = at->part ? part_key(at, at->part, number) : at->key;
     size_t used;
 
-    hash64_text(key_hash(&at->key, instance), text);
+    if (!at->device) {
+        at->device = at->key.ifname;
+    }
+    hash64_text(key_hash(&key, instance), text);
     snprintf(at->host_name, sizeof(at->host_name), "sl%s", text);
     used = strlen(attachment_alias_prefix(instance, at->alias));
-    snprintf(at->alias + used, sizeof(at->alias) - used, "%s/%s/%s", at->key.network,
-             at->key.container_id, at->key.ifname);
+    snprintf(at->alias + used, sizeof(at->alias) - used, "%s/%s/%s", key.network, key.container_id,
+             key.ifname);
     if (at->kind->has_port && !at->conf.port) {
         /* A tenant's port belongs to the bridge, the tenant and the VLAN, not to a network. */
         char vlan[16];
@@ -67,7 +71,7 @@ void attachment_prepare(struct attachment *at, const char *instance)
     }
 }
 
-static int open_pod(struct kind_env *env, struct attachment *at, struct error *err)
+int attachment_open_pod(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct netns_id host, pod;
     int rc = at->passed_netns ? netns_copy(*at->passed_netns, at->netns_path, &at->netns_fd, err)
@@ -138,9 +142,10 @@ static int take_addresses(struct kind_env *env, struct attachment *at, struct er
     return rc;
 }
 
-static int give_addresses_back(struct kind_env *env, struct attachment *at, struct error *err)
+int attachment_release(struct kind_env *env, struct attachment *at,
+                       const struct attachment_key *key, struct error *err)
 {
-    struct ipam_owner owner = {at->key.container_id, at->key.ifname};
+    struct ipam_owner owner = {key->container_id, key->ifname};
 
     switch (at->addresses) {
     case ADDRESSES_HOST_LOCAL:
@@ -169,16 +174,30 @@ static struct ip_addr gateway_of(const struct ipam_result *result, const struct 
     return none;
 }
 
+/* Addresses and routes of a device that stays outside are the VM's business. */
+static int set_up_outside(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct link_change quiet = {.name = at->host_name, .no_ipv6_autoconf = true};
+    struct link_change up = {.name = at->host_name, .alias = at->alias, .up = true};
+
+    link_put_change(env->host, &quiet);
+    link_put_change(env->host, &up);
+    return netlink_send(env->host, NULL, err);
+}
+
 /* The last steps, in one send: up, addresses, routes. */
 static int set_up_pod(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct link_change quiet = {
-        .ifindex = at->ifindex, .name = at->key.ifname, .no_ipv6_autoconf = true};
+        .ifindex = at->ifindex, .name = at->device, .no_ipv6_autoconf = true};
     struct link_change up = {
-        .ifindex = at->ifindex, .name = at->key.ifname, .alias = at->alias, .up = true};
+        .ifindex = at->ifindex, .name = at->device, .alias = at->alias, .up = true};
     int64_t t0 = clock_ns();
     int rc;
 
+    if (at->kind->outside) {
+        return set_up_outside(env, at, err);
+    }
     if (!wants_ipv6(&at->result)) {
         link_put_change(at->pod, &quiet);
     }
@@ -211,7 +230,7 @@ static int take_apart(struct kind_env *env, struct attachment *at, struct error 
     int rc = at->kind->del(env, at, err);
 
     if (rc == 0) {
-        rc = give_addresses_back(env, at, err);
+        rc = attachment_release(env, at, &at->key, err);
     }
     if (rc == 0 && !at->kind->plain) {
         rc = record_remove(env->instance, &at->key, err);
@@ -251,13 +270,17 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
 {
     autoclose int lock = -1;
     struct error undo;
-    int rc = open_pod(env, at, err);
+    bool free_part = part_of_key(at->key.container_id, at->key.ifname) && at->kind->outside;
+    int rc = free_part ? 0 : attachment_open_pod(env, at, err);
 
     if (rc < 0) {
         return rc;
     }
     if (at->kind->plain) {
         return at->kind->add(env, at, err);
+    }
+    if (at->part) {
+        return part_take(env, at, err);
     }
     if (at->kind->own_port && (rc = port_check_switch(env, &at->conf, err)) < 0) {
         return rc; /* found out before anything is made */
@@ -267,7 +290,7 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
                         sizeof(at->ovs_socket));
     }
     rc = choose_mac(at, err);
-    if (rc == 0 && at->conf.has_mac) {
+    if (rc == 0 && at->conf.has_mac && !at->kind->outside) {
         rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
     }
     if (rc == 0 && at->kind->has_port) {
@@ -275,6 +298,9 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
     }
     if (rc == 0) {
         rc = record_claim(env, at, err);
+    }
+    if (rc == -EEXIST) {
+        return part_join(env, at, err);
     }
     if (rc < 0) {
         return rc;
@@ -296,19 +322,24 @@ static void find_pod(struct kind_env *env, struct attachment *at)
     struct record record = {0};
     struct netns_id id;
 
-    if ((at->passed_netns || at->netns_path[0]) && open_pod(env, at, NULL) < 0) {
+    if ((at->passed_netns || at->netns_path[0]) && attachment_open_pod(env, at, NULL) < 0) {
         cleanup_fd(&at->netns_fd);
         at->netns_fd = -1;
     }
     at->passed_netns = NULL;
     if (record_read(env->instance, &at->key, &record, NULL) == 0) {
         at->mac = record.mac;
+        if (record.part) {
+            at->part = record.part;
+            attachment_prepare(at, env->instance);
+        }
         if (record.ovs_socket[0] &&
             str_copy(at->ovs_socket, sizeof(at->ovs_socket), record.ovs_socket) == 0) {
             at->conf.socket_file = at->ovs_socket;
         }
         at->netns_path = record.netns_path;
-        if (!at->pod && record.netns_path[0] && record_of_this_boot(&record) && open_pod(env, at, NULL) == 0 &&
+        if (!at->pod && record.netns_path[0] && record_of_this_boot(&record) &&
+            attachment_open_pod(env, at, NULL) == 0 &&
             (netns_identify(at->netns_fd, &id) < 0 || !netns_same(&id, &record.netns))) {
             netlink_close(at->pod);
             at->pod = NULL;
@@ -324,7 +355,7 @@ int attachment_del(struct kind_env *env, struct attachment *at, struct error *er
     int rc;
 
     find_pod(env, at);
-    rc = take_apart(env, at, err);
+    rc = at->part ? part_give_back(env, at, err) : take_apart(env, at, err);
     attachment_span(env, at, "del.take-apart", t0, rc);
     return rc;
 }

@@ -10,27 +10,27 @@ static int check_device(struct attachment *at, const struct attachment_expected 
 {
     char is[MAC_TEXT_MAX], was[MAC_TEXT_MAX];
     struct link_info info;
-    int rc = link_get(at->pod, 0, at->key.ifname, &info, err);
+    int rc = link_get(at->pod, 0, at->device, &info, err);
 
     if (rc == -ENODEV) {
-        return error_set(err, -ESTALE, "device %s is gone from the container", at->key.ifname);
+        return error_set(err, -ESTALE, "device %s is gone from the container", at->device);
     }
     if (rc < 0) {
         return rc;
     }
     at->ifindex = info.ifindex;
     if (!at->kind->plain && strcmp(info.alias, at->alias) != 0) {
-        return error_set(err, -ESTALE, "device %s is not the one that ADD made", at->key.ifname);
+        return error_set(err, -ESTALE, "device %s is not the one that ADD made", at->device);
     }
     if (!(info.flags & IFF_UP)) {
-        return error_set(err, -ESTALE, "device %s is down", at->key.ifname);
+        return error_set(err, -ESTALE, "device %s is down", at->device);
     }
     if (expected->has_mac && memcmp(&info.mac, &expected->mac, sizeof(info.mac)) != 0) {
-        return error_set(err, -ESTALE, "device %s has MAC address %s, not %s", at->key.ifname,
+        return error_set(err, -ESTALE, "device %s has MAC address %s, not %s", at->device,
                          mac_format(&info.mac, is), mac_format(&expected->mac, was));
     }
     if (at->conf.mtu && info.mtu != at->conf.mtu) {
-        return error_set(err, -ESTALE, "device %s has MTU %u, not %u", at->key.ifname, info.mtu,
+        return error_set(err, -ESTALE, "device %s has MTU %u, not %u", at->device, info.mtu,
                          at->conf.mtu);
     }
     return 0;
@@ -81,7 +81,7 @@ static int check_addresses(struct attachment *at, const struct ipam_result *resu
     }
     for (size_t i = 0; rc == 0 && i < result->n_ips; i++) {
         if (!wanted.ips[i]) {
-            rc = error_set(err, -ESTALE, "device %s has lost address %s", at->key.ifname,
+            rc = error_set(err, -ESTALE, "device %s has lost address %s", at->device,
                            ip_format(&result->ips[i].address, true, text));
         }
     }
@@ -123,6 +123,10 @@ static int check_record(struct kind_env *env, struct attachment *at, struct erro
         str_copy(at->ovs_socket, sizeof(at->ovs_socket), record.ovs_socket) == 0) {
         at->conf.socket_file = at->ovs_socket;
     }
+    if (rc == 0 && record.part) {
+        at->part = record.part;
+        attachment_prepare(at, env->instance);
+    }
     if (rc == 0 && strcmp(record.state, "ready") != 0) {
         rc = error_set(err, -ESTALE, "interface %s of container %s was never finished",
                        at->key.ifname, at->key.container_id);
@@ -134,18 +138,15 @@ static int check_record(struct kind_env *env, struct attachment *at, struct erro
 int attachment_check(struct kind_env *env, struct attachment *at,
                      const struct attachment_expected *expected, struct error *err)
 {
-    int rc = netns_open(at->netns_path, &at->netns_fd, err);
+    int rc = attachment_open_pod(env, at, err);
 
-    if (rc == 0) {
-        rc = netlink_open(at->netns_fd, &at->pod, err);
-    }
     if (rc == 0 && !at->kind->plain) {
         rc = check_record(env, at, err);
     }
-    if (rc == 0) {
+    if (rc == 0 && !at->kind->outside) {
         rc = check_device(at, expected, err);
     }
-    if (rc == 0) {
+    if (rc == 0 && !at->kind->outside) {
         rc = check_addresses(at, &expected->result, err);
     }
     if (rc == 0 && at->kind->check) {

@@ -22,7 +22,13 @@ static bool stays(const struct sweep *sweep, const char *container_id, const cha
 {
     struct ipam_owner owner = {container_id, ifname};
 
-    return sweep->keep(&owner, sweep->cookie);
+    /* Parts are the pool's: the agent's business, or `sluice clean`'s. */
+    return part_of_key(container_id, ifname) || sweep->keep(&owner, sweep->cookie);
+}
+
+static bool lease_stays(const struct ipam_owner *owner, void *cookie)
+{
+    return stays(cookie, owner->container_id, owner->ifname);
 }
 
 static void note(struct sweep *sweep, int rc, const struct error *err)
@@ -42,6 +48,8 @@ static int remove_attachment(struct sweep *sweep, const struct record *record, s
 
     one.key = record->key;
     one.kind = kind ? kind : sweep->at->kind;
+    one.device = NULL;
+    one.part = 0;
     one.netns_path = record->netns_path;
     one.cni_args = record->cni_args;
     one.passed_netns = NULL;
@@ -157,11 +165,11 @@ int attachment_gc(struct kind_env *env, struct attachment *at,
     note(&sweep, record_list(env->instance, sweep_record, &sweep, &later), &later);
     record_tidy(env->instance);
     note(&sweep, link_list(env->host, sweep_device, &sweep, &later), &later);
-    if (at->kind->own_port) {
+    if (at->kind->own_port || at->kind->outside) {
         note(&sweep, sweep_ports(&sweep, &later), &later);
     }
     if (at->addresses == ADDRESSES_HOST_LOCAL) {
-        rc = ipam_gc(at->ipam, env->instance, keep, cookie, &released, &later);
+        rc = ipam_gc(at->ipam, env->instance, lease_stays, &sweep, &released, &later);
         note(&sweep, rc, &later);
     } else if (at->addresses == ADDRESSES_DELEGATED) {
         rc = attachment_delegate(at, "GC", NULL, &later);

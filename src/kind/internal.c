@@ -13,7 +13,7 @@ static int move_device(struct kind_env *env, struct attachment *at, struct error
     struct link_info info;
     struct link_change change = {.name = at->host_name,
                                  .netns_fd = &at->netns_fd,
-                                 .new_name = at->key.ifname,
+                                 .new_name = at->device,
                                  .mac = &at->mac,
                                  .alias = at->alias};
     int rc = link_get(env->host, 0, at->host_name, &info, err);
@@ -25,7 +25,7 @@ static int move_device(struct kind_env *env, struct attachment *at, struct error
     link_put_change(env->host, &change);
     rc = netlink_send(env->host, NULL, err);
     if (rc == 0) {
-        rc = link_get(at->pod, 0, at->key.ifname, &info, err);
+        rc = link_get(at->pod, 0, at->device, &info, err);
     }
     if (rc == 0) {
         at->ifindex = info.ifindex;

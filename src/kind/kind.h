@@ -25,8 +25,9 @@ struct kind_conf {
     int vlan;                /* 1..4094; 0: none */
     uint16_t *trunks;        /* owned by whoever filled the configuration */
     size_t n_trunks;
-    unsigned mtu; /* 0: not given */
-    int mode;     /* index into the kind's modes */
+    unsigned mtu;  /* 0: not given */
+    int mode;      /* index into the kind's modes */
+    int pool_type; /* index into the kind's parts */
     bool has_mac;
     struct mac_addr mac;
 };
@@ -52,6 +53,8 @@ struct attachment {
     struct ipam_delegate delegate; /* ADDRESSES_DELEGATED */
     struct ip_addr requested[IPAM_IPS_MAX];
     size_t n_requested;
+    const char *device; /* its name in the pod; NULL: the key's ifname */
+    uint64_t part;      /* made in advance, as this part of the pool; 0: not (part.c) */
 
     /* What follows from the key: filled by attachment_prepare. */
     char host_name[IFNAMSIZ]; /* host end or OVS port */
@@ -78,6 +81,8 @@ struct kind_shared {
     /* The batcher for an OVSDB socket. */
     int (*batcher)(struct kind_shared *shared, const char *socket_path, struct ovs_batcher **ret,
                    struct error *err);
+    /* A part of a network's pool is free again (true), or was removed. */
+    void (*part_back)(struct kind_shared *shared, const char *network, uint64_t part, bool usable);
 };
 
 /* What a kind may use; supplied by the program that runs it. One thread at a time. */
@@ -101,6 +106,8 @@ struct kind {
     bool own_port;            /* every attachment is an OVS port */
     bool has_port;            /* shares the tenant's OVS port */
     bool plain;               /* no addresses, no record: the device is there already */
+    bool outside;             /* its device stays with the host, and is handed over by descriptor */
+    const char *const *parts; /* values of "poolType", the default first; NULL: none allowed */
 
     /*
      * Makes the device in the pod's namespace with its final name, MAC (at->mac) and MTU, but down;
@@ -113,10 +120,16 @@ struct kind {
 
     /* Finds what changed outside the pod's namespace (inside it: attachment.c). May be NULL. */
     int (*check)(struct kind_env *env, struct attachment *at, struct error *err);
+
+    /* A descriptor of an outside device, as a VM wants it; -EBUSY while another has it. */
+    int (*open)(struct kind_env *env, const struct attachment *at, int *ret_fd, struct error *err);
+
+    /* Whether an outside device that was used may serve another pod: nobody can hold it still. */
+    bool (*reusable)(struct kind_env *env, const struct attachment *at);
 };
 
 extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_internal,
-    kind_loopback;
+    kind_ovs_dev_pool, kind_loopback;
 
 /* All kinds, NULL at the end. */
 extern const struct kind *const kinds[];
@@ -178,6 +191,42 @@ int attachment_check(struct kind_env *env, struct attachment *at,
 
 void attachment_clear(struct attachment *at);
 
+/* Opens the pod's namespace and a socket in it: netns_fd and pod. */
+int attachment_open_pod(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* Gives back the addresses of the key, or, with the part's key, of the part. */
+int attachment_release(struct kind_env *env, struct attachment *at,
+                       const struct attachment_key *key, struct error *err);
+
+/* ---- parts made in advance (part.c) ---- */
+
+/*
+ * A part is an attachment of PART_OWNER, whose interface name is the part's number: record, lease,
+ * alias and external_ids say so for as long as it lives. Whoever takes it gets a record of its own
+ * that names the part, and the lease.
+ */
+#define PART_OWNER    "sluice-pool"
+#define PART_TEXT_MAX 24
+
+/* The key of a part of at's network; text is for its number. */
+struct attachment_key part_key(const struct attachment *at, uint64_t part,
+                               char text[PART_TEXT_MAX]);
+
+/* The part of a record or an owner that is one of PART_OWNER's; 0: it is not. */
+uint64_t part_of_key(const char *container_id, const char *ifname);
+
+/* ADD with a part that is free (at->part): record and lease. -ESTALE when the part is broken. */
+int part_take(struct kind_env *env, struct attachment *at, struct error *err);
+
+/*
+ * ADD of what pool.take took for this key with its whole namespace, which at now is: fills at from
+ * the record. -EEXIST when it is something else.
+ */
+int part_join(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* DEL of what has a part: the part is free again where it may be used again, else removed. */
+int part_give_back(struct kind_env *env, struct attachment *at, struct error *err);
+
 /* ---- garbage (gc.c) ---- */
 
 /*
@@ -200,7 +249,9 @@ struct record {
     const char *boot_id;             /* "" when not told */
     struct netns_id netns;
     struct mac_addr mac;
-    json_t *conf; /* NULL: not known */
+    uint64_t part; /* 0: none */
+    bool joined;   /* the runtime has called ADD for a namespace out of the pool */
+    json_t *conf;  /* NULL: not known */
     json_t *json;
 };
 
@@ -211,6 +262,9 @@ int record_claim(const struct kind_env *env, struct attachment *at, struct error
 
 /* Adds the whole truth to the claim, state "ready". */
 int record_finish(struct attachment *at, struct error *err);
+
+/* Adds to the record of a namespace out of the pool that the runtime has called ADD for it. */
+int record_join(const char *instance, const struct record *record, struct error *err);
 
 /* Whether it was written since the machine started: what another boot made is gone. */
 bool record_of_this_boot(const struct record *record);

@@ -18,7 +18,7 @@ static int make_device(struct kind_env *env, struct attachment *at, const struct
                        struct error *err)
 {
     struct link_spec spec = {.kind = at->kind->type + strlen("ovs-"),
-                             .name = at->key.ifname,
+                             .name = at->device,
                              .mac = &at->mac,
                              .mtu = at->conf.mtu,
                              .netns_fd = at->netns_fd,
@@ -31,9 +31,9 @@ static int make_device(struct kind_env *env, struct attachment *at, const struct
     link_put_create(env->host, &spec);
     rc = netlink_send(env->host, NULL, err);
     if (rc == 0) {
-        rc = link_peek(at->pod, at->key.ifname, &made);
+        rc = link_peek(at->pod, at->device, &made);
         if (rc < 0) {
-            return error_sys(err, rc, "look up device %s", at->key.ifname);
+            return error_sys(err, rc, "look up device %s", at->device);
         }
         at->ifindex = made.ifindex;
     }

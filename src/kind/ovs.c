@@ -14,7 +14,7 @@ static int make_veth(struct kind_env *env, struct attachment *at, struct error *
                              .mtu = at->mtu,
                              .netns_fd = env->host_netns_fd};
     struct link_spec pod = {.kind = "veth",
-                            .name = at->key.ifname,
+                            .name = at->device,
                             .mac = &at->mac,
                             .mtu = at->mtu,
                             .netns_fd = -1,

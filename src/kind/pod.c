@@ -8,12 +8,12 @@
 int pod_name_free(struct attachment *at, struct error *err)
 {
     struct link_info info;
-    int rc = link_peek(at->pod, at->key.ifname, &info);
+    int rc = link_peek(at->pod, at->device, &info);
 
     if (rc == 0) {
-        return error_set(err, -EEXIST, "the container has a device %s already", at->key.ifname);
+        return error_set(err, -EEXIST, "the container has a device %s already", at->device);
     }
-    return rc == -ENODEV ? 0 : error_sys(err, rc, "look up device %s", at->key.ifname);
+    return rc == -ENODEV ? 0 : error_sys(err, rc, "look up device %s", at->device);
 }
 
 /* No MAC is known to DEL without a record, and some devices have none. */
@@ -33,18 +33,18 @@ int pod_device_delete(struct attachment *at, struct error *err)
     if (!at->pod) {
         return 0; /* the namespace is gone, and the device with it */
     }
-    rc = link_peek(at->pod, at->key.ifname, &info);
+    rc = link_peek(at->pod, at->device, &info);
     if (rc == 0 && !has_mac_of(at, &info)) {
-        rc = link_get(at->pod, 0, at->key.ifname, &info, err);
+        rc = link_get(at->pod, 0, at->device, &info, err);
         if (rc == 0 && strcmp(info.alias, at->alias) != 0) {
             return 0; /* somebody else's */
         }
     }
     if (rc < 0 && rc != -ENODEV) {
-        return error_sys(err, rc, "look up device %s", at->key.ifname);
+        return error_sys(err, rc, "look up device %s", at->device);
     }
     if (rc == 0) {
-        link_put_delete(at->pod, info.ifindex, at->key.ifname);
+        link_put_delete(at->pod, info.ifindex, at->device);
         rc = netlink_send(at->pod, NULL, err);
     }
     return rc == -ENODEV ? 0 : rc;

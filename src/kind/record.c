@@ -17,7 +17,7 @@
 #define RECORD_EMPTY                                                                               \
     {                                                                                              \
         .type = "", .state = "", .netns_path = "", .port = "", .bridge = "", .ovs_socket = "",     \
-        .cni_path = "", .cni_args = "", .boot_id = ""                                                             \
+        .cni_path = "", .cni_args = "", .boot_id = ""                                              \
     }
 #define SUFFIX ".json"
 
@@ -93,6 +93,9 @@ static json_t *record_to_json(const struct attachment *at, const char *state)
     if (at->kind->has_port) {
         json_object_set_new(json, "port", json_string(at->conf.port));
     }
+    if (at->part) {
+        json_object_set_new(json, "part", json_integer((json_int_t)at->part));
+    }
     if (at->conf_json) {
         json_object_set(json, "conf", (json_t *)at->conf_json);
     }
@@ -163,6 +166,20 @@ int record_finish(struct attachment *at, struct error *err)
                   : 0;
 }
 
+int record_join(const char *instance, const struct record *record, struct error *err)
+{
+    autojson json_t *json = json_copy(record->json);
+    autofree char *path = record_path(instance, &record->key), *text = NULL, *line = NULL;
+    autoclose int fd = path ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
+    int rc;
+
+    json_object_set_new(json, "joined", json_true());
+    text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    line = text ? str_printf("%s\n", text) : NULL;
+    rc = !line ? -ENOMEM : fd < 0 ? -errno : fd_write_all(fd, line, strlen(line));
+    return rc < 0 ? error_sys(err, rc, "write %s", path ? path : "the record") : 0;
+}
+
 /* The last line that ends as one; what a kill tore off behind it does not count. */
 static const char *last_line(const char *data, size_t *len)
 {
@@ -180,7 +197,7 @@ static const char *last_line(const char *data, size_t *len)
 static int record_parse(const char *data, size_t len, struct record *ret, struct error *err)
 {
     struct record record = RECORD_EMPTY;
-    int64_t device = 0, inode = 0;
+    int64_t device = 0, inode = 0, part = 0;
     const char *mac = "";
     const char *start = last_line(data, &len);
     json_t *json = NULL;
@@ -204,11 +221,14 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
         (rc = json_read_string(json, NULL, "mac", &mac, err)) < 0 ||
         (rc = json_read_object(json, NULL, "conf", &record.conf, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsDevice", 0, INT64_MAX, &device, err)) < 0 ||
+        (rc = json_read_int(json, NULL, "part", 0, INT64_MAX, &part, err)) < 0 ||
+        (rc = json_read_bool(json, NULL, "joined", &record.joined, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsInode", 0, INT64_MAX, &inode, err)) < 0) {
         json_decref(json);
         return rc;
     }
     mac_parse(mac, &record.mac);
+    record.part = (uint64_t)part;
     record.netns.device = (uint64_t)device;
     record.netns.inode = (uint64_t)inode;
     record.json = json;

@@ -189,6 +189,12 @@ int netns_nsid(struct netlink *nl, int netns_fd, int *ret_nsid, struct error *er
 int tap_open(int netns_fd, const char *name, short flags, bool persist, int *ret_fd,
              struct error *err);
 
+/*
+ * Opens a macvtap's or ipvtap's character device (by its numbers: another namespace's may have the
+ * same name in /dev). name is for messages. Not blocking, CLOEXEC.
+ */
+int macvtap_open(const char *name, int *ret_fd, struct error *err);
+
 /* ---- addresses and routes (addr.c) ---- */
 
 /* Adds an address; IPv6 ones without duplicate address detection. */

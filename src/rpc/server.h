@@ -24,7 +24,8 @@ struct rpc_request {
     struct rpc_message message; /* body and descriptors */
     void *data;                 /* the handler's own */
 
-    /* The handler's, or NULL: called when the peer went before the answer; may answer (to nobody). */
+    /* The handler's, or NULL: called when the peer went before the answer; may answer (to nobody).
+     */
     void (*gone)(struct rpc_request *request);
 
     json_t *json; /* the room's own, and so on */

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kind `ovs-dev-pool`: a device that stays with the host, and is handed to the VM by descriptor:
+ * a tap that is a port of its own, or a macvtap on the tenant's port. With an agent it comes out of
+ * a pool (part.c); made here when the pool is empty, or there is none.
+ */
+#include "kind/kind.h"
+
+#include <errno.h>
+#include <linux/if_link.h>
+#include <linux/if_tun.h>
+#include <string.h>
+
+enum { PART_TAP, PART_MACVTAP };
+
+static const char *const parts[] = {"tap", "macvtap", NULL};
+
+static int make_tap(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct link_change change = {.name = at->host_name, .mtu = at->conf.mtu};
+    autoclose int fd = -1;
+    int rc = tap_open(env->host_netns_fd, at->host_name, IFF_VNET_HDR, true, &fd, err);
+
+    if (rc == 0 && at->conf.mtu) {
+        link_put_change(env->host, &change);
+        rc = netlink_send(env->host, NULL, err);
+    }
+    return rc;
+}
+
+static int make_macvtap(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct link_info parent;
+    struct link_spec spec = {.kind = "macvtap",
+                             .name = at->host_name,
+                             .mac = &at->mac,
+                             .mtu = at->conf.mtu,
+                             .netns_fd = -1,
+                             .parent_nsid = -1,
+                             .macvlan_mode = MACVLAN_MODE_BRIDGE};
+    int rc = port_ensure(env, at, &parent, err);
+
+    if (rc == 0) {
+        spec.parent = parent.ifindex;
+        link_put_create(env->host, &spec);
+        rc = netlink_send(env->host, NULL, err);
+    }
+    return rc;
+}
+
+static int make(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct link_info info;
+    int64_t t0 = clock_ns();
+    int rc = (at->conf.pool_type == PART_TAP ? make_tap : make_macvtap)(env, at, err);
+
+    if (rc == 0) {
+        rc = link_peek(env->host, at->host_name, &info);
+        if (rc < 0) {
+            error_sys(err, rc, "look up device %s", at->host_name);
+        }
+    }
+    attachment_span(env, at, "cni.link", t0, rc);
+    if (rc == 0) {
+        at->has_host_end = true;
+        at->ifindex = info.ifindex;
+        at->mtu = info.mtu;
+        at->host_mac = info.mac;
+    }
+    return rc;
+}
+
+static int add(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    int rc = make(env, at, err);
+    int64_t t0 = clock_ns();
+
+    if (rc == 0 && at->conf.pool_type == PART_TAP) {
+        rc = port_add(env, at, "", err);
+        attachment_span(env, at, "cni.ovs", t0, rc);
+    }
+    return rc;
+}
+
+static int del(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    int device_rc = host_device_delete(env, at->host_name, err);
+    int rc = at->conf.pool_type == PART_TAP ? port_delete(env, at, err) : 0;
+
+    return rc < 0 ? rc : device_rc;
+}
+
+static int check(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct link_info info;
+    int rc = link_get(env->host, 0, at->host_name, &info, err);
+
+    if (rc == -ENODEV || (rc == 0 && !(info.flags & IFF_UP))) {
+        return error_set(err, -ESTALE, "host device %s is %s", at->host_name,
+                         rc < 0 ? "gone" : "down");
+    }
+    if (rc == 0) {
+        rc = port_check(env, at, at->conf.pool_type == PART_TAP ? at->host_name : at->conf.port,
+                        err);
+    }
+    return rc;
+}
+
+static int open_device(struct kind_env *env, const struct attachment *at, int *ret_fd,
+                       struct error *err)
+{
+    return at->conf.pool_type == PART_TAP
+               ? tap_open(env->host_netns_fd, at->host_name, IFF_VNET_HDR, false, ret_fd, err)
+               : macvtap_open(at->host_name, ret_fd, err);
+}
+
+/* A tap has one queue: who can open it has it alone. A macvtap may be open many times over. */
+static bool reusable(struct kind_env *env, const struct attachment *at)
+{
+    autoclose int fd = -1;
+
+    return at->conf.pool_type == PART_TAP && open_device(env, at, &fd, NULL) == 0;
+}
+
+const struct kind kind_ovs_dev_pool = {
+    .type = "ovs-dev-pool",
+    .does = "tap or macvtap out of the pool",
+    .nic = "fd",
+    .parts = parts,
+    .needs_bridge = true,
+    .outside = true,
+    .has_port = true,
+    .add = add,
+    .del = del,
+    .check = check,
+    .open = open_device,
+    .reusable = reusable,
+};
