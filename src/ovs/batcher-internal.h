@@ -99,6 +99,7 @@ struct ovs_batcher {
     char *path;
     pthread_t thread;
     int event_fd;
+    size_t waiting_max; /* ports; tests lower it */
     atomic_size_t last_number;
 
     pthread_mutex_t lock;

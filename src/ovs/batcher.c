@@ -369,6 +369,7 @@ int ovs_batcher_start(const char *socket_path, struct ovs_batcher **ret, struct 
         return error_sys(err, -ENOMEM, "start the batcher of OVSDB at %s", socket_path);
     }
     b->next_ns = INT64_MAX;
+    b->waiting_max = WAITING_MAX;
     pthread_mutex_init(&b->lock, NULL);
     TAILQ_INIT(&b->incoming);
     TAILQ_INIT(&b->additions);
@@ -410,7 +411,7 @@ static int queue(struct ovs_batcher *b, struct request *r, struct error *err)
     pthread_mutex_lock(&b->lock);
     if (b->stopping) {
         rc = error_set(err, -ECANCELED, "canceled: whoever was to do it stops");
-    } else if (b->waiting + r->n > WAITING_MAX) {
+    } else if (b->waiting + r->n > b->waiting_max) {
         rc = error_set(err, -EAGAIN, "%zu ports wait for OVSDB at %s already", b->waiting, b->path);
         b->counts.refused += r->n;
     } else {
