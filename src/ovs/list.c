@@ -17,8 +17,7 @@ static json_t *optional(const json_t *row, const char *column)
     return tag && !strcmp(tag, "set") ? json_array_get(json_array_get(value, 1), 0) : value;
 }
 
-/* The text of ["uuid", text]; "" for anything else. */
-static const char *uuid_text(const json_t *uuid)
+const char *ovs_uuid_text(const json_t *uuid)
 {
     const char *text = json_string_value(json_array_get(uuid, 1));
 
@@ -48,8 +47,8 @@ static const char *map_get(const json_t *row, const char *column, const char *ke
     return NULL;
 }
 
-/* The index-th element of a column that is a set; a set of one stands there without the set. */
-static json_t *reference(const json_t *row, const char *column, size_t index)
+/* A set of one stands there without the set. */
+json_t *ovs_row_reference(const json_t *row, const char *column, size_t index)
 {
     json_t *value = json_object_get(row, column);
     const char *tag = json_string_value(json_array_get(value, 0));
@@ -58,6 +57,14 @@ static json_t *reference(const json_t *row, const char *column, size_t index)
         return json_array_get(json_array_get(value, 1), index);
     }
     return index == 0 ? value : NULL;
+}
+
+struct ovs_owner ovs_row_owner(const json_t *row)
+{
+    return (struct ovs_owner){.network = map_get(row, "external_ids", OVS_KEY_NETWORK),
+                              .container_id = map_get(row, "external_ids", OVS_KEY_CONTAINER),
+                              .ifname = map_get(row, "external_ids", OVS_KEY_IFNAME),
+                              .instance = map_get(row, "external_ids", OVS_KEY_INSTANCE)};
 }
 
 int ovs_row_ofport(const json_t *row)
@@ -84,7 +91,7 @@ static json_t *index_rows(const json_t *rows)
     size_t i;
 
     json_array_foreach (rows, i, row) {
-        json_object_set(index, uuid_text(json_object_get(row, "_uuid")), row);
+        json_object_set(index, ovs_uuid_text(json_object_get(row, "_uuid")), row);
     }
     return index;
 }
@@ -98,8 +105,8 @@ static json_t *index_bridges(const json_t *bridges)
     json_array_foreach (bridges, i, bridge) {
         const json_t *port;
 
-        for (size_t k = 0; (port = reference(bridge, "ports", k)); k++) {
-            json_object_set(index, uuid_text(port), bridge);
+        for (size_t k = 0; (port = ovs_row_reference(bridge, "ports", k)); k++) {
+            json_object_set(index, ovs_uuid_text(port), bridge);
         }
     }
     return index;
@@ -114,10 +121,7 @@ static struct ovs_port port_of(const json_t *port, const json_t *interface, cons
         .ofport = ovs_row_ofport(interface),
         .error = ovs_row_error(interface),
         .tag = (int)json_integer_value(optional(port, "tag")),
-        .owner = {.network = map_get(port, "external_ids", OVS_KEY_NETWORK),
-                  .container_id = map_get(port, "external_ids", OVS_KEY_CONTAINER),
-                  .ifname = map_get(port, "external_ids", OVS_KEY_IFNAME),
-                  .instance = map_get(port, "external_ids", OVS_KEY_INSTANCE)},
+        .owner = ovs_row_owner(port),
     };
 }
 
@@ -147,8 +151,8 @@ int ovs_ports_list(struct ovsdb *db, const char *name, bool ours_only, int64_t d
         return error_sys(err, -ENOMEM, "list ports");
     }
     json_array_foreach (ovsdb_rows(results, 0), i, row) {
-        const char *uuid = uuid_text(json_object_get(row, "_uuid"));
-        const char *interface = uuid_text(reference(row, "interfaces", 0));
+        const char *uuid = ovs_uuid_text(json_object_get(row, "_uuid"));
+        const char *interface = ovs_uuid_text(ovs_row_reference(row, "interfaces", 0));
         struct ovs_port port =
             port_of(row, json_object_get(interfaces, interface), json_object_get(bridges, uuid));
 
@@ -170,8 +174,7 @@ void ovs_ports_clear(struct ovs_ports *ports)
 
 /* ---- bridges ---- */
 
-/* -ENODEV, with the bridges that there are in rows. */
-static int no_bridge(struct ovsdb *db, const char *missing, const json_t *rows, struct error *err)
+int ovs_no_bridge(const char *path, const char *missing, const json_t *rows, struct error *err)
 {
     char known[512] = "";
     size_t used = 0, i;
@@ -183,8 +186,8 @@ static int no_bridge(struct ovsdb *db, const char *missing, const json_t *rows, 
                                      string_of(row, "name"));
         }
     }
-    return error_set(err, -ENODEV, "no bridge \"%s\" in OVSDB at %s (there is: %s)", missing,
-                     ovsdb_path(db), used ? known : "none");
+    return error_set(err, -ENODEV, "no bridge \"%s\" in OVSDB at %s (there is: %s)", missing, path,
+                     used ? known : "none");
 }
 
 int ovs_bridge_datapath(struct ovsdb *db, const char *bridge, int64_t deadline_ns,
@@ -210,5 +213,5 @@ int ovs_bridge_datapath(struct ovsdb *db, const char *bridge, int64_t deadline_n
                        : 0;
         }
     }
-    return no_bridge(db, bridge, ovsdb_rows(results, 0), err);
+    return ovs_no_bridge(ovsdb_path(db), bridge, ovsdb_rows(results, 0), err);
 }

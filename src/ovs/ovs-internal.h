@@ -4,6 +4,8 @@
 
 #include "ovs/ovs.h"
 
+#include <poll.h>
+
 /* ---- ovsdb.c ---- */
 
 #define OVSDB_MESSAGE_MAX                                                                          \
@@ -36,6 +38,31 @@ int ovsdb_attach(int fd, const char *path, struct ovsdb **ret);
  */
 int ovsdb_request(struct ovsdb *db, const char *method, json_t *params, int64_t deadline_ns,
                   json_t **ret_result, struct error *err);
+
+/*
+ * The same without blocking, for who serves several descriptors: requests are queued by ovsdb_send,
+ * go out by ovsdb_flush, which also tells what to poll for; ovsdb_receive takes in bytes once there
+ * are any, and ovsdb_next the next message of them (*ret NULL: none is whole yet), having answered
+ * echo requests. After a failure of any the connection is good for nothing but ovsdb_close.
+ */
+int ovsdb_send(struct ovsdb *db, const char *method, json_t *params, json_int_t *ret_id,
+               struct error *err);
+int ovsdb_flush(struct ovsdb *db, struct pollfd *ret, struct error *err);
+int ovsdb_receive(struct ovsdb *db, struct error *err);
+int ovsdb_next(struct ovsdb *db, json_t **ret, struct error *err);
+
+bool ovsdb_is_reply(const json_t *message, json_int_t id);
+
+/* A reply's result, borrowed; -EREMOTEIO when the server refused the request. */
+int ovsdb_result(const json_t *reply, json_t **ret, struct error *err);
+
+/* The parameters of "transact": operations (stolen) with the database in front; NULL for NULL. */
+json_t *ovsdb_transaction(json_t *operations);
+
+/* Whether all n operations were done: 0, or what ovsdb_transact answers for them. */
+int ovsdb_results(const char *path, const json_t *results, size_t n, struct error *err);
+
+int ovsdb_silent(const char *path, struct error *err); /* -ETIMEDOUT, in words */
 
 /* The rows of the index-th result of a transaction; NULL when it is no select's. Borrowed. */
 json_t *ovsdb_rows(const json_t *results, size_t index);
@@ -80,6 +107,11 @@ int ovs_cfg_wait(struct ovsdb *db, const json_t *results, size_t select_index, i
  */
 int ovs_switch_silent(struct ovsdb *db, struct error *err);
 
+/* The words of it, and the lock of the database that every ovs-vswitchd holds (RFC 7047, section
+ * 4.1.8): asking for it and giving it back at once is harmless, and tells whether one is there. */
+#define OVS_SWITCH_LOCK "ovs_vswitchd"
+int ovs_switch_silent_words(const char *path, bool present, struct error *err);
+
 /* ---- port.c, list.c ---- */
 
 #define OVS_KEY_NETWORK     "sluice-network"
@@ -90,6 +122,42 @@ int ovs_switch_silent(struct ovsdb *db, struct error *err);
 
 /* 0 when name can be that of a port or a bridge (what), else -EINVAL. */
 int ovs_name_check(const char *what, const char *name, struct error *err);
+
+/* 0 when such a port can be, else -EINVAL. */
+int ovs_spec_check(const struct ovs_port_spec *spec, struct error *err);
+
+/*
+ * Writing an addition. ovs_add_insert appends the two insertions of a port (Interface, Port), whose
+ * number is to be its own within the transaction; ovs_add_refer notes in an object which bridge is
+ * to have it; ovs_add_bridges puts in front of all operations a wait for each of those bridges,
+ * which fails the transaction at once where there is none, and a mutation of each behind. NULL
+ * parts, where memory was out or a text is not UTF-8, show in the number of operations.
+ */
+void ovs_add_insert(json_t *operations, const struct ovs_port_spec *spec, size_t number);
+void ovs_add_refer(json_t *bridges, const struct ovs_port_spec *spec, size_t number);
+void ovs_add_bridges(json_t *operations, const json_t *bridges);
+
+/* Puts in front of err what was to be added; returns rc. */
+int ovs_add_wrap(const struct ovs_port_spec *specs, size_t n, int rc, struct error *err);
+
+/* Takes Port rows' uuids (["uuid", ...], borrowed) out of whatever bridges have them; the rows are
+ * then collected. */
+json_t *ovs_detach(const json_t *uuids);
+
+/* What ovs-vswitchd made of a port whose ofport is set, or whose Interface row is gone (NULL). */
+int ovs_port_judge(const struct ovs_port_spec *spec, const json_t *row, struct error *err);
+
+/* The index-th element of a column that is a set of references; borrowed, NULL past the end. */
+json_t *ovs_row_reference(const json_t *row, const char *column, size_t index);
+
+/* Who owns a Port row; strings are borrowed. */
+struct ovs_owner ovs_row_owner(const json_t *row);
+
+/* -ENODEV, with the bridges that there are, which rows has. */
+int ovs_no_bridge(const char *path, const char *missing, const json_t *rows, struct error *err);
+
+/* The text of ["uuid", text]; "" for anything else. */
+const char *ovs_uuid_text(const json_t *uuid);
 
 /* ofport of an Interface row as struct ovs_port has it, and its error text or "". Borrowed. */
 int ovs_row_ofport(const json_t *row);

@@ -134,15 +134,19 @@ void ovs_batcher_stop(struct ovs_batcher *batcher);
 int ovs_batcher_add(struct ovs_batcher *batcher, const struct ovs_port_spec *specs, size_t n,
                     int64_t deadline_ns, int *ret_ofports, struct error *err);
 
-/* As ovs_ports_del without wait: blocks until the database has it. Removals go behind additions that
- * wait, and few at a time, since ovs-vswitchd takes long over each and does nothing else
+/* As ovs_ports_del without wait: blocks until the database has it. Removals go behind additions
+ * that wait, and few at a time, since ovs-vswitchd takes long over each and does nothing else
  * meanwhile. */
 int ovs_batcher_del(struct ovs_batcher *batcher, const char *const *names, size_t n,
                     int64_t deadline_ns, struct error *err);
 
 struct ovs_batcher_counts {
-    uint64_t transactions, added, removed, failed, retried, reconnects;
-    uint64_t sizes[OVS_BATCH_SIZES]; /* transactions of at most 1, 2, 4, ... ports; the last: more */
+    uint64_t transactions;
+    uint64_t added, removed, failed; /* ports, as callers were told */
+    uint64_t refused;                /* ports that the queue had no room for */
+    uint64_t retried;                /* requests that were to be sent again */
+    uint64_t reconnects;             /* after the connection was lost */
+    uint64_t sizes[OVS_BATCH_SIZES]; /* transactions of at most 1, 2, 4, ... ports; last: more */
 };
 
 void ovs_batcher_counts(struct ovs_batcher *batcher, struct ovs_batcher_counts *ret);

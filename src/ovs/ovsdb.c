@@ -269,18 +269,59 @@ static int answer_echo(struct ovsdb *db, const json_t *request)
     return queue(db, reply);
 }
 
-/* 1 when message is the reply to request id; 0 when it was something else, now dealt with. */
-static int handle(struct ovsdb *db, const json_t *message, json_int_t id)
+static bool is_echo(const json_t *message)
 {
     const char *method = json_string_value(json_object_get(message, "method"));
+    const json_t *id = json_object_get(message, "id");
+
+    return method && !strcmp(method, "echo") && id && !json_is_null(id);
+}
+
+bool ovsdb_is_reply(const json_t *message, json_int_t id)
+{
     const json_t *message_id = json_object_get(message, "id");
 
-    if (method) {
-        bool is_echo = !strcmp(method, "echo") && message_id && !json_is_null(message_id);
+    return !json_is_string(json_object_get(message, "method")) && json_is_integer(message_id) &&
+           json_integer_value(message_id) == id;
+}
 
-        return is_echo ? answer_echo(db, message) : 0;
+int ovsdb_next(struct ovsdb *db, json_t **ret, struct error *err)
+{
+    for (;;) {
+        autojson json_t *message = NULL;
+        int rc = take_message(db, &message, err);
+
+        if (rc < 0 || !message || !is_echo(message)) {
+            *ret = take_ptr(message);
+            return rc;
+        }
+        rc = answer_echo(db, message);
+        if (rc < 0) {
+            *ret = NULL;
+            return error_sys(err, rc, "answer OVSDB at %s", db->path);
+        }
     }
-    return json_is_integer(message_id) && json_integer_value(message_id) == id;
+}
+
+int ovsdb_flush(struct ovsdb *db, struct pollfd *ret, struct error *err)
+{
+    int rc = send_some(db);
+
+    if (rc < 0) {
+        return error_sys(err, rc, "send to OVSDB at %s", db->path);
+    }
+    *ret = (struct pollfd){.fd = db->fd, .events = POLLIN};
+    if (db->out_sent < db->out_len) {
+        ret->events |= POLLOUT;
+    }
+    return 0;
+}
+
+int ovsdb_receive(struct ovsdb *db, struct error *err)
+{
+    int rc = receive_some(db);
+
+    return rc < 0 ? error_sys(err, rc, "receive from OVSDB at %s", db->path) : 0;
 }
 
 /* Sends and receives until the reply to request id is there. */
@@ -289,41 +330,39 @@ static int exchange(struct ovsdb *db, json_int_t id, int64_t deadline_ns, json_t
 {
     for (;;) {
         autojson json_t *message = NULL;
-        struct pollfd pfd = {.fd = db->fd, .events = POLLIN};
-        int rc = take_message(db, &message, err);
+        struct pollfd pfd;
+        int rc = ovsdb_next(db, &message, err);
 
         if (rc < 0) {
             return rc;
         }
+        if (message && ovsdb_is_reply(message, id)) {
+            *ret = take_ptr(message);
+            return 0;
+        }
         if (message) {
-            rc = handle(db, message, id);
-            if (rc < 0) {
-                return error_sys(err, rc, "answer OVSDB at %s", db->path);
-            }
-            if (rc) {
-                *ret = take_ptr(message);
-                return 0;
-            }
             continue;
         }
-        rc = send_some(db);
+        rc = ovsdb_flush(db, &pfd, err);
         if (rc < 0) {
-            return error_sys(err, rc, "send to OVSDB at %s", db->path);
-        }
-        if (db->out_sent < db->out_len) {
-            pfd.events |= POLLOUT;
+            return rc;
         }
         rc = poll(&pfd, 1, clock_left_ms(deadline_ns));
         if (rc == 0) {
-            return error_set(err, -ETIMEDOUT, "OVSDB at %s did not answer in time", db->path);
+            return ovsdb_silent(db->path, err);
         }
         if (rc > 0 && (pfd.revents & ~POLLOUT)) {
-            rc = receive_some(db);
+            rc = ovsdb_receive(db, err);
             if (rc < 0) {
-                return error_sys(err, rc, "receive from OVSDB at %s", db->path);
+                return rc;
             }
         }
     }
+}
+
+int ovsdb_silent(const char *path, struct error *err)
+{
+    return error_set(err, -ETIMEDOUT, "OVSDB at %s did not answer in time", path);
 }
 
 /* Puts what the server calls an error (RFC 7047, section 3.1) into err. */
@@ -346,33 +385,24 @@ static int remote_error(const json_t *error, struct error *err)
                      details ? ": " : "", details ? details : "");
 }
 
-int ovsdb_request(struct ovsdb *db, const char *method, json_t *params, int64_t deadline_ns,
-                  json_t **ret_result, struct error *err)
+int ovsdb_send(struct ovsdb *db, const char *method, json_t *params, json_int_t *ret_id,
+               struct error *err)
 {
-    json_int_t id = db->last_id + 1;
     autojson json_t *request =
-        json_pack("{s:s, s:o, s:I}", "method", method, "params", params, "id", id);
-    autojson json_t *reply = NULL;
-    json_t *error;
-    int rc;
+        json_pack("{s:s, s:o, s:I}", "method", method, "params", params, "id", db->last_id + 1);
+    int rc = queue(db, request);
 
-    if (db->broken) {
-        return error_set(err, -ENOTCONN, "the connection to OVSDB at %s was lost", db->path);
-    }
-    if (clock_left_ms(deadline_ns) == 0) {
-        return error_set(err, -ETIMEDOUT, "no time left to ask OVSDB at %s", db->path);
-    }
-    rc = queue(db, request);
     if (rc < 0) {
         return error_sys(err, rc, "write a request to OVSDB");
     }
-    db->last_id = id;
-    rc = exchange(db, id, deadline_ns, &reply, err);
-    if (rc < 0) {
-        db->broken = true;
-        return rc;
-    }
-    error = json_object_get(reply, "error");
+    *ret_id = ++db->last_id;
+    return 0;
+}
+
+int ovsdb_result(const json_t *reply, json_t **ret, struct error *err)
+{
+    const json_t *error = json_object_get(reply, "error");
+
     if (error && !json_is_null(error)) {
         remote_error(error, err);
         if (err) {
@@ -380,39 +410,83 @@ int ovsdb_request(struct ovsdb *db, const char *method, json_t *params, int64_t 
         }
         return -EREMOTEIO;
     }
-    *ret_result = json_incref(json_object_get(reply, "result"));
+    *ret = json_object_get(reply, "result");
     return 0;
 }
 
-int ovsdb_transact(struct ovsdb *db, json_t *operations, int64_t deadline_ns, json_t **ret_results,
-                   struct error *err)
+int ovsdb_request(struct ovsdb *db, const char *method, json_t *params, int64_t deadline_ns,
+                  json_t **ret_result, struct error *err)
 {
-    autojson json_t *results = NULL;
-    size_t i, n = json_array_size(operations);
-    json_t *result;
+    autojson json_t *reply = NULL;
+    json_t *result = NULL;
+    json_int_t id;
     int rc;
 
-    if (!operations || json_array_insert_new(operations, 0, json_string("Open_vSwitch")) < 0) {
-        json_decref(operations);
-        return error_sys(err, -ENOMEM, "write a transaction");
+    if (db->broken || clock_left_ms(deadline_ns) == 0) {
+        json_decref(params);
+        return db->broken
+                   ? error_set(err, -ENOTCONN, "the connection to OVSDB at %s was lost", db->path)
+                   : error_set(err, -ETIMEDOUT, "no time left to ask OVSDB at %s", db->path);
     }
-    rc = ovsdb_request(db, "transact", operations, deadline_ns, &results, err);
+    rc = ovsdb_send(db, method, params, &id, err);
     if (rc < 0) {
         return rc;
     }
+    rc = exchange(db, id, deadline_ns, &reply, err);
+    if (rc < 0) {
+        db->broken = true;
+        return rc;
+    }
+    rc = ovsdb_result(reply, &result, err);
+    if (rc == 0) {
+        *ret_result = json_incref(result);
+    }
+    return rc;
+}
+
+json_t *ovsdb_transaction(json_t *operations)
+{
+    if (!operations || json_array_insert_new(operations, 0, json_string("Open_vSwitch")) < 0) {
+        json_decref(operations);
+        return NULL;
+    }
+    return operations;
+}
+
+int ovsdb_results(const char *path, const json_t *results, size_t n, struct error *err)
+{
+    const json_t *result;
+    size_t i;
+
     /* A failed commit adds one element, so that there may be more than operations. */
     json_array_foreach (results, i, result) {
         if (json_object_get(result, "error")) {
             return remote_error(result, err);
         }
     }
-    if (json_array_size(results) < n) {
-        db->broken = true;
-        return error_set(err, -EBADMSG, "OVSDB at %s answered %zu of %zu operations", db->path,
-                         json_array_size(results), n);
+    return json_array_size(results) < n
+               ? error_set(err, -EBADMSG, "OVSDB at %s answered %zu of %zu operations", path,
+                           json_array_size(results), n)
+               : 0;
+}
+
+int ovsdb_transact(struct ovsdb *db, json_t *operations, int64_t deadline_ns, json_t **ret_results,
+                   struct error *err)
+{
+    autojson json_t *results = NULL;
+    size_t n = json_array_size(operations);
+    json_t *params = ovsdb_transaction(operations);
+    int rc = params ? ovsdb_request(db, "transact", params, deadline_ns, &results, err)
+                    : error_sys(err, -ENOMEM, "write a transaction");
+
+    if (rc == 0) {
+        rc = ovsdb_results(db->path, results, n, err);
+        db->broken = rc == -EBADMSG;
     }
-    *ret_results = take_ptr(results);
-    return 0;
+    if (rc == 0) {
+        *ret_results = take_ptr(results);
+    }
+    return rc;
 }
 
 json_t *ovsdb_rows(const json_t *results, size_t index)

@@ -42,7 +42,7 @@ int ovs_name_check(const char *what, const char *name, struct error *err)
                : error_set(err, -EINVAL, "%s name \"%s\" is reserved", what, name);
 }
 
-static int check_spec(const struct ovs_port_spec *spec, struct error *err)
+int ovs_spec_check(const struct ovs_port_spec *spec, struct error *err)
 {
     struct mac_addr mac;
     int rc = ovs_name_check("port", spec->name, err);
@@ -143,32 +143,48 @@ static json_t *need_bridge(const char *bridge)
     return ovsdb_wait("Bridge", ovsdb_where_name(bridge), "name", "==", json_string(bridge), 0);
 }
 
-/*
- * Operations: a wait for each bridge, then for each port the insertion of its Interface and its
- * Port, then a mutation of each bridge. *ret_n_bridges tells where the insertions begin.
- */
+void ovs_add_insert(json_t *operations, const struct ovs_port_spec *spec, size_t number)
+{
+    char interface[24], port[24];
+
+    snprintf(interface, sizeof(interface), "i%zu", number);
+    snprintf(port, sizeof(port), "p%zu", number);
+    json_array_append_new(operations, ovsdb_insert("Interface", interface, interface_row(spec)));
+    json_array_append_new(operations, ovsdb_insert("Port", port, port_row(spec, interface)));
+}
+
+void ovs_add_refer(json_t *bridges, const struct ovs_port_spec *spec, size_t number)
+{
+    char port[24];
+
+    snprintf(port, sizeof(port), "p%zu", number);
+    json_array_append_new(ports_of_bridge(bridges, spec->bridge),
+                          json_pack("[s, s]", "named-uuid", port));
+}
+
+void ovs_add_bridges(json_t *operations, const json_t *bridges)
+{
+    const char *bridge;
+    json_t *ports;
+
+    json_object_foreach ((json_t *)bridges, bridge, ports) {
+        json_array_insert_new(operations, 0, need_bridge(bridge));
+        json_array_append_new(operations, ovsdb_mutate("Bridge", ovsdb_where_name(bridge), "ports",
+                                                       "insert", ovsdb_set(json_incref(ports))));
+    }
+}
+
+/* *ret_n_bridges tells where the insertions begin. */
 static int write_add(const struct ovs_port_spec *specs, size_t n, json_t **ret_ops,
                      size_t *ret_n_bridges, struct error *err)
 {
     autojson json_t *bridges = json_object(), *ops = json_array();
-    const char *bridge;
-    json_t *ports;
 
     for (size_t i = 0; i < n; i++) {
-        char interface[24], port[24];
-
-        snprintf(interface, sizeof(interface), "i%zu", i);
-        snprintf(port, sizeof(port), "p%zu", i);
-        json_array_append_new(ops, ovsdb_insert("Interface", interface, interface_row(&specs[i])));
-        json_array_append_new(ops, ovsdb_insert("Port", port, port_row(&specs[i], interface)));
-        json_array_append_new(ports_of_bridge(bridges, specs[i].bridge),
-                              json_pack("[s, s]", "named-uuid", port));
+        ovs_add_insert(ops, &specs[i], i);
+        ovs_add_refer(bridges, &specs[i], i);
     }
-    json_object_foreach (bridges, bridge, ports) {
-        json_array_insert_new(ops, 0, need_bridge(bridge));
-        json_array_append_new(ops, ovsdb_mutate("Bridge", ovsdb_where_name(bridge), "ports",
-                                                "insert", ovsdb_set(json_incref(ports))));
-    }
+    ovs_add_bridges(ops, bridges);
     *ret_n_bridges = json_object_size(bridges);
     if (json_array_size(ops) != 2 * n + 2 * *ret_n_bridges) {
         return error_set(err, -EINVAL, "write the ports: text is not UTF-8, or out of memory");
@@ -200,8 +216,7 @@ static int which_bridge(struct ovsdb *db, const struct ovs_port_spec *specs, siz
 
 /* ---- adding ---- */
 
-/* Puts in front of err what was to be added; returns rc. */
-static int add_wrap(const struct ovs_port_spec *specs, size_t n, int rc, struct error *err)
+int ovs_add_wrap(const struct ovs_port_spec *specs, size_t n, int rc, struct error *err)
 {
     if (n == 1) {
         error_wrap(err, "port %s on bridge %s", specs[0].name, specs[0].bridge);
@@ -212,10 +227,22 @@ static int add_wrap(const struct ovs_port_spec *specs, size_t n, int rc, struct 
     return rc;
 }
 
-/* Takes uuids (["uuid", ...]) out of whatever bridges have them; the rows are then collected. */
-static json_t *detach(json_t *uuids)
+json_t *ovs_detach(const json_t *uuids)
 {
-    return ovsdb_mutate("Bridge", json_array(), "ports", "delete", ovsdb_set(json_incref(uuids)));
+    autojson json_t *seen = json_object();
+    json_t *set = json_array(), *uuid;
+    size_t i;
+
+    /* OVSDB takes no set that has an element twice. */
+    json_array_foreach (uuids, i, uuid) {
+        const char *text = ovs_uuid_text(uuid);
+
+        if (!json_object_get(seen, text)) {
+            json_object_set_new(seen, text, json_true());
+            json_array_append(set, uuid);
+        }
+    }
+    return ovsdb_mutate("Bridge", json_array(), "ports", "delete", ovsdb_set(set));
 }
 
 /* Takes the ports of an add back, over a new connection if the old one is gone. */
@@ -235,7 +262,7 @@ static void undo_add(struct ovsdb *db, const json_t *inserted, size_t first, siz
         rc = ovsdb_connect(ovsdb_path(db), deadline_ns, &fresh, &undo_err);
     }
     if (rc == 0) {
-        rc = ovsdb_transact(fresh ? fresh : db, json_pack("[o]", detach(uuids)), deadline_ns,
+        rc = ovsdb_transact(fresh ? fresh : db, json_pack("[o]", ovs_detach(uuids)), deadline_ns,
                             &results, &undo_err);
     }
     if (rc < 0) {
@@ -254,11 +281,8 @@ static json_t *select_ofport(json_t *uuid)
     return ovsdb_select("Interface", ovsdb_where("_uuid", json_incref(uuid)), "ofport error");
 }
 
-/* What ovs-vswitchd made of one port. */
-static int judge(const struct ovs_port_spec *spec, const json_t *rows, struct error *err)
+int ovs_port_judge(const struct ovs_port_spec *spec, const json_t *row, struct error *err)
 {
-    const json_t *row = json_array_get(rows, 0);
-
     if (!row) {
         return error_set(err, -ENODEV, "port %s on bridge %s: someone removed it meanwhile",
                          spec->name, spec->bridge);
@@ -290,10 +314,10 @@ static int wait_ofports(struct ovsdb *db, const struct ovs_port_spec *specs, siz
     rc = ovsdb_transact(db, take_ptr(ops), deadline_ns + SLACK_NS, &results, err);
     if (rc == -ETIMEDOUT) {
         ovs_switch_silent(db, err);
-        return add_wrap(specs, n, rc, err);
+        return ovs_add_wrap(specs, n, rc, err);
     }
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = judge(&specs[i], ovsdb_rows(results, n + i), err);
+        rc = ovs_port_judge(&specs[i], json_array_get(ovsdb_rows(results, n + i), 0), err);
     }
     for (size_t i = 0; rc == 0 && ret_ofports && i < n; i++) {
         ret_ofports[i] = ovs_row_ofport(json_array_get(ovsdb_rows(results, n + i), 0));
@@ -312,7 +336,7 @@ int ovs_ports_add(struct ovsdb *db, const struct ovs_port_spec *specs, size_t n,
         return 0;
     }
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = check_spec(&specs[i], err);
+        rc = ovs_spec_check(&specs[i], err);
     }
     if (rc == 0) {
         rc = write_add(specs, n, &ops, &first, err);
@@ -325,7 +349,7 @@ int ovs_ports_add(struct ovsdb *db, const struct ovs_port_spec *specs, size_t n,
         return which_bridge(db, specs, n, deadline_ns, err);
     }
     if (rc < 0) {
-        return add_wrap(specs, n, rc, err);
+        return ovs_add_wrap(specs, n, rc, err);
     }
     rc = wait_ofports(db, specs, n, inserted, first, deadline_ns, ret_ofports, err);
     if (rc < 0) {
@@ -372,7 +396,7 @@ int ovs_ports_del(struct ovsdb *db, const char *const *names, size_t n, bool wai
     if (rc < 0 || json_array_size(uuids) == 0) {
         return rc;
     }
-    ops = json_pack("[o]", detach(uuids));
+    ops = json_pack("[o]", ovs_detach(uuids));
     if (wait) {
         ovs_cfg_put_bump(ops);
     }

@@ -9,35 +9,34 @@
 
 #define PROBE_NS (2 * NSEC_PER_SEC)
 
-/*
- * Whether any ovs-vswitchd serves this database: it holds the lock "ovs_vswitchd" there (RFC 7047,
- * section 4.1.8). Asking for it and giving it back at once is harmless.
- */
+/* Whether any ovs-vswitchd serves this database. */
 static bool switch_present(struct ovsdb *db, int64_t deadline_ns)
 {
     autojson json_t *locked = NULL, *unlocked = NULL;
 
-    if (ovsdb_request(db, "lock", json_pack("[s]", "ovs_vswitchd"), deadline_ns, &locked, NULL) <
+    if (ovsdb_request(db, "lock", json_pack("[s]", OVS_SWITCH_LOCK), deadline_ns, &locked, NULL) <
             0 ||
-        ovsdb_request(db, "unlock", json_pack("[s]", "ovs_vswitchd"), deadline_ns, &unlocked,
+        ovsdb_request(db, "unlock", json_pack("[s]", OVS_SWITCH_LOCK), deadline_ns, &unlocked,
                       NULL) < 0) {
         return true; /* not known */
     }
     return !json_is_true(json_object_get(locked, "locked"));
 }
 
+int ovs_switch_silent_words(const char *path, bool present, struct error *err)
+{
+    return present ? error_set(err, -ETIMEDOUT,
+                               "ovs-vswitchd on OVSDB at %s did not answer in time (its log may "
+                               "say why)",
+                               path)
+                   : error_set(err, -ETIMEDOUT, "no ovs-vswitchd is running on OVSDB at %s", path);
+}
+
 int ovs_switch_silent(struct ovsdb *db, struct error *err)
 {
-    if (!ovsdb_usable(db)) {
-        return error_set(err, -ETIMEDOUT, "OVSDB at %s did not answer in time", ovsdb_path(db));
-    }
-    if (!switch_present(db, clock_ns() + PROBE_NS)) {
-        return error_set(err, -ETIMEDOUT, "no ovs-vswitchd is running on OVSDB at %s",
-                         ovsdb_path(db));
-    }
-    return error_set(err, -ETIMEDOUT,
-                     "ovs-vswitchd on OVSDB at %s did not answer in time (its log may say why)",
-                     ovsdb_path(db));
+    return ovsdb_usable(db) ? ovs_switch_silent_words(
+                                  ovsdb_path(db), switch_present(db, clock_ns() + PROBE_NS), err)
+                            : ovsdb_silent(ovsdb_path(db), err);
 }
 
 int ovs_cfg_put_bump(json_t *operations)

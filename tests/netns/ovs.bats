@@ -321,3 +321,41 @@ sys.stdin.read()
     assert_nothing "$DIR/a"
     [ -z "$(devices "$NS2")" ]
 }
+
+# ovs-vswitchd has removed the devices of the ports that were removed.
+only_bridge() {
+    [ "$(devices "$NS" | sort | xargs)" = "br0 ovs-netdev" ]
+}
+
+@test "the batcher" {
+    ovs up --instance "$DIR/a" --bridge br0
+    in_netns "$NS" "$SLUICE_BUILD/tests/netns/ovs_batcher" "$DIR/a/ovs/db.sock" br0
+    eventually only_bridge
+}
+
+@test "the batcher when ovs-vswitchd is dead, or does not answer" {
+    ovs up --instance "$DIR/a" --bridge br0
+    pid=$(pid_of "$DIR/a" vswitchd_pid)
+    kill -STOP "$pid"
+    in_netns "$NS" "$SLUICE_BUILD/tests/netns/ovs_batcher" "$DIR/a/ovs/db.sock" br0 stopped
+    kill -9 "$pid"
+    eventually gone "$pid"
+    in_netns "$NS" "$SLUICE_BUILD/tests/netns/ovs_batcher" "$DIR/a/ovs/db.sock" br0 dead
+}
+
+@test "the batcher under load while ovsdb-server is killed and started again" {
+    ovs up --instance "$DIR/a" --bridge br0
+    in_netns "$NS" "$SLUICE_BUILD/tests/netns/ovs_batcher" "$DIR/a/ovs/db.sock" br0 \
+        load "$DIR/enough" &
+    load=$!
+    for i in 1 2 3; do
+        sleep 1
+        pid=$(pid_of "$DIR/a" ovsdb_pid)
+        kill -9 "$pid"
+        eventually gone "$pid"
+        ovs up --instance "$DIR/a"
+    done
+    touch "$DIR/enough"
+    wait $load
+    eventually only_bridge
+}
