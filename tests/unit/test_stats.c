@@ -135,6 +135,50 @@ static void test_coverage(void **state)
     assert_in_range(held, 180, 198);
 }
 
+static void test_histogram_counts_by_size(void **state)
+{
+    static const int64_t durations_ns[] = {
+        -5, 0, 10000, 10001, 20000, 20001, 1000000000LL, 1000000001LL, 99999999999, 100000000000};
+    struct histogram h = {0};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(durations_ns); i++) {
+        histogram_add(&h, durations_ns[i]);
+    }
+    assert_int_equal(h.n, 10);
+    assert_int_equal(h.counts[0], 3); /* a bound belongs to what is below it */
+    assert_int_equal(h.counts[1], 2);
+    assert_int_equal(h.counts[2], 1);
+    assert_int_equal(h.counts[15], 1);
+    assert_int_equal(h.counts[16], 1);
+    assert_int_equal(h.counts[HISTOGRAM_BOUNDS - 1], 2);
+    assert_int_equal(h.counts[HISTOGRAM_BOUNDS], 0);
+    assert_near(h.sum, 202.000059997);
+}
+
+static void test_histogram_has_no_longest_duration(void **state)
+{
+    struct histogram h = {0};
+
+    (void)state;
+    histogram_add(&h, 100000000001);
+    histogram_add(&h, INT64_MAX);
+    assert_int_equal(h.counts[HISTOGRAM_BOUNDS], 2);
+    assert_int_equal(h.n, 2);
+}
+
+/* 1, 2, 5 from 10 us to 100 s. */
+static void test_histogram_bounds(void **state)
+{
+    static const double steps[] = {1, 2, 5};
+
+    (void)state;
+    for (int i = 0; i < HISTOGRAM_BOUNDS; i++) {
+        assert_near(histogram_bounds[i] / (steps[i % 3] * pow(10, -5 + i / 3)), 1);
+    }
+    assert_near(histogram_bounds[HISTOGRAM_BOUNDS - 1], 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +189,9 @@ int main(void)
         cmocka_unit_test(test_ratio),
         cmocka_unit_test(test_nothing_to_divide),
         cmocka_unit_test(test_coverage),
+        cmocka_unit_test(test_histogram_counts_by_size),
+        cmocka_unit_test(test_histogram_has_no_longest_duration),
+        cmocka_unit_test(test_histogram_bounds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
