@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A step's name ("cni.link") is not its stage's here: its own gate is not what it would set. */
+/* Unlike span_stage_index, not by a step's name: "cni.link" has no gate to set. */
 static int find_stage(const char *name, size_t len, size_t *ret)
 {
     for (size_t i = 0; i < span_n_stages; i++) {
