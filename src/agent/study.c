@@ -234,13 +234,12 @@ static int ask(struct http_request *request, struct lock *lock, struct barrier *
 
 /* ---- parameters ---- */
 
-/* A number in [min, max], or missing; answered already when false. */
+/* A number in [min, max]; a missing one leaves *ret as it is. False: it is answered already. */
 static bool number_param(struct http_request *request, const char *name, int64_t min, int64_t max,
-                         int64_t missing, int64_t *ret, enum MHD_Result *answered)
+                         int64_t *ret, enum MHD_Result *answered)
 {
     const char *text = http_param(request, name);
 
-    *ret = missing;
     if (text == NULL || str_to_int64(text, min, max, ret) == 0) {
         return true;
     }
@@ -251,7 +250,8 @@ static bool number_param(struct http_request *request, const char *name, int64_t
 
 static bool timeout_param(struct http_request *request, int64_t *ret, enum MHD_Result *answered)
 {
-    return number_param(request, "timeout_s", 0, HTTP_TIMEOUT_MAX_S, HTTP_TIMEOUT_S, ret, answered);
+    *ret = HTTP_TIMEOUT_S;
+    return number_param(request, "timeout_s", 0, HTTP_TIMEOUT_MAX_S, ret, answered);
 }
 
 static enum MHD_Result answer_choice(struct http_request *request, const char *name,
@@ -376,10 +376,10 @@ static enum MHD_Result barrier_call(struct http_request *request, struct barrier
 {
     struct study *study = http_study(request);
     enum MHD_Result answered;
-    int64_t n, timeout_s;
+    int64_t n = study->barrier_n, timeout_s;
     int rc;
 
-    if (!number_param(request, "n", 1, GATE_WAITERS_MAX, study->barrier_n, &n, &answered) ||
+    if (!number_param(request, "n", 1, GATE_WAITERS_MAX, &n, &answered) ||
         !timeout_param(request, &timeout_s, &answered)) {
         return answered;
     }
@@ -452,8 +452,13 @@ static bool container_id_ok(const char *id)
 static enum MHD_Result answer_no_device(struct http_request *request, bool take, int rc,
                                         const struct error *err)
 {
-    unsigned status = rc == -EEXIST ? 409 : rc != -ENOENT ? 500 : take ? 503 : 404;
+    unsigned status = 500;
 
+    if (rc == -EEXIST) {
+        status = 409;
+    } else if (rc == -ENOENT) {
+        status = take ? 503 : 404;
+    }
     return http_answer(request, status, "%s\n", err->text[0] != '\0' ? err->text : strerror(-rc));
 }
 
@@ -501,7 +506,7 @@ const size_t study_n_routes = ARRAY_SIZE(study_routes);
 enum MHD_Result study_woken(struct http_request *request)
 {
     if (request->rc < 0) {
-        return http_answer(request, 408, "waited for timeout_s: %s\n", strerror(-request->rc));
+        return http_answer(request, 408, "timeout_s passed\n");
     }
     return request->permit != NULL ? answer_obtained(request)
                                    : http_answer(request, 200, "success");

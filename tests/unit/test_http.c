@@ -548,7 +548,7 @@ static void test_a_wait_ends_at_its_time(void **state)
     start((struct http_options){.seq_limit = 1});
     limit(STAGE, 1);
     assert_ask("/get_lock?op=obtain&stage=cni&timeout_s=0", 200, "success");
-    assert_int_equal(ask("/get_lock?op=obtain&stage=cni&timeout_s=0")->status, 408);
+    assert_ask("/get_lock?op=obtain&stage=cni&timeout_s=0", 408, "timeout_s passed\n");
     assert_int_equal(ask("/get_lock?op=obtain&stage=cni&timeout_s=1")->status, 408);
     assert_int_equal(view_of(STAGE).expired, 2);
     assert_int_equal(view_of(STAGE).held, 1);
@@ -631,6 +631,20 @@ static void test_a_client_gone_at_once_gets_nothing(void **state)
     pump_until_metric("sluice_http_permits_returned_total{lock=\"cni\"}", 1);
     assert_int_equal(view_of(STAGE).held, 0);
     assert_int_equal(metric("sluice_http_requests"), 1);
+}
+
+/* It can't be told from one that is gone; and then an answer that is sent is nobody's. */
+static void test_a_client_that_closed_its_sending_side_gets_nothing(void **state)
+{
+    int fd;
+
+    (void)state;
+    start((struct http_options){0});
+    limit(STAGE, 1);
+    fd = get("/get_lock?op=obtain&stage=cni");
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    assert_int_equal(take_answer(fd)->status, 0);
+    assert_int_equal(view_of(STAGE).held, 0);
 }
 
 static void test_permits_held_too_long_are_given_back(void **state)
@@ -965,6 +979,7 @@ int main(void)
         test_with(test_a_reset_gives_a_place_up_too),
         test_with(test_a_client_gone_when_admitted_gives_its_permit_back),
         test_with(test_a_client_gone_at_once_gets_nothing),
+        test_with(test_a_client_that_closed_its_sending_side_gets_nothing),
         test_with(test_permits_held_too_long_are_given_back),
         test_with(test_seq_and_ovs_are_locks_of_their_own),
         test_with(test_a_barrier_lets_all_go_at_once),
