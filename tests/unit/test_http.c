@@ -656,8 +656,8 @@ static void test_permits_held_too_long_are_given_back(void **state)
     assert_ask("/seq_lock?op=obtain", 200, "success");
     assert_ask("/get_lock?op=obtain&stage=cni", 200, "success");
     assert_ask("/seq_lock?op=obtain", 200, "success");
-    assert_int_equal(metric("sluice_http_permits_overdue_total{lock=\"cni\"}"), 1);
-    assert_int_equal(metric("sluice_http_permits_overdue_total{lock=\"seq\"}"), 1);
+    assert_true(metric("sluice_http_permits_overdue_total{lock=\"cni\"}") > 0);
+    assert_true(metric("sluice_http_permits_overdue_total{lock=\"seq\"}") > 0);
 }
 
 static void test_seq_and_ovs_are_locks_of_their_own(void **state)
