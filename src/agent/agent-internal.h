@@ -3,6 +3,7 @@
 #pragma once
 
 #include "agent/agent.h"
+#include "agent/http.h"
 #include "agent/workers.h"
 #include "cni/cni.h"
 #include "gate/gate.h"
@@ -40,6 +41,7 @@ struct agent {
     uv_timer_t gate_timer;
     struct agent_leases *leases;
     struct agent_pools *pools;
+    struct http_server *http; /* NULL: none */
 
     size_t n_calls;                            /* CNI calls not answered yet */
     struct agent_count (*counts)[AGENT_VERBS]; /* one row a kind */
@@ -117,16 +119,30 @@ int agent_pools_ready(struct agent *agent, const char *network, struct error *er
 /* A part's record was found at the start; taken: a pod's record names it. */
 int agent_pools_adopt(struct agent *agent, const struct record *record, bool taken);
 
+/* Every pool as pool.show tells it; a new array. */
+json_t *agent_pools_show(struct agent *agent);
+
+/* The study's pool: a device out of any pool of devices for a container, and the one it has. */
+int agent_pools_device_take(void *agent, const char *container_id, struct http_device *ret,
+                            struct error *err);
+int agent_pools_device_find(void *agent, const char *container_id, struct http_device *ret,
+                            struct error *err);
+
+/* ---- web.c ---- */
+
+/* Serves HTTP if the options name a port. */
+int agent_web_start(struct agent *agent, struct error *err);
+
 /* ---- batchers.c ---- */
 
 int agent_batchers_new(struct agent *agent);
 void agent_batchers_free(struct agent *agent);
 
-/* Any thread. Calls visit for each. */
-void agent_batchers_list(struct agent *agent,
-                         void (*visit)(const char *socket_path,
-                                       const struct ovs_batcher_counts *counts, void *cookie),
-                         void *cookie);
+/* Every batcher's counts; a new array. */
+json_t *agent_batchers_show(struct agent *agent);
+
+/* How large transactions were, as a Prometheus histogram. */
+void agent_batchers_write_sizes(struct agent *agent, FILE *to);
 
 /* ---- reconcile.c ---- */
 

@@ -227,6 +227,9 @@ static int start(struct agent *agent, struct error *err)
         rc = start_server(agent, err);
     }
     if (rc == 0) {
+        rc = agent_web_start(agent, err);
+    }
+    if (rc == 0) {
         agent_pools_begin(agent);
     }
     return rc;
@@ -240,6 +243,7 @@ static void end(struct agent *agent)
     if (agent->workers) {
         workers_stop(agent->workers);
     }
+    http_stop(agent->http);
     agent_pools_stop(agent);
     agent_gates_stop(agent);
     agent_batchers_free(agent);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One OVS batcher a socket, made when the first port is asked for there. */
 #include "agent/agent-internal.h"
+#include "agent/metrics.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -94,17 +95,54 @@ void agent_batchers_free(struct agent *agent)
     agent->batchers = NULL;
 }
 
-void agent_batchers_list(struct agent *agent,
-                         void (*visit)(const char *socket_path,
-                                       const struct ovs_batcher_counts *counts, void *cookie),
-                         void *cookie)
+json_t *agent_batchers_show(struct agent *agent)
 {
-    struct ovs_batcher_counts counts;
+    json_t *list = json_array();
 
     pthread_mutex_lock(&agent->batchers->lock);
     for (struct entry *entry = agent->batchers->first; entry; entry = entry->next) {
+        struct ovs_batcher_counts counts;
+
         ovs_batcher_counts(entry->batcher, &counts);
-        visit(entry->socket_path, &counts, cookie);
+        json_array_append_new(
+            list,
+            json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "socket", entry->socket_path,
+                      "transactions", (json_int_t)counts.transactions, "ports_added",
+                      (json_int_t)counts.added, "ports_removed", (json_int_t)counts.removed,
+                      "failed", (json_int_t)counts.failed, "retried", (json_int_t)counts.retried,
+                      "reconnects", (json_int_t)counts.reconnects));
+    }
+    pthread_mutex_unlock(&agent->batchers->lock);
+    return list;
+}
+
+/* The counts' own bounds are 1, 2, 4, ... ports. */
+void agent_batchers_write_sizes(struct agent *agent, FILE *to)
+{
+    static const char name[] = "sluice_ovs_batch_ports";
+
+    metrics_family(to, METRICS_HISTOGRAM, name, "ports in a transaction");
+    pthread_mutex_lock(&agent->batchers->lock);
+    for (struct entry *entry = agent->batchers->first; entry; entry = entry->next) {
+        struct ovs_batcher_counts counts;
+        uint64_t below = 0;
+
+        ovs_batcher_counts(entry->batcher, &counts);
+        for (size_t i = 0; i < OVS_BATCH_SIZES; i++) {
+            char bound[16];
+            struct metrics_label labels[] = {
+                {"socket", entry->socket_path}, {"le", bound}, {NULL, NULL}};
+
+            below += counts.sizes[i];
+            snprintf(bound, sizeof(bound), i + 1 < OVS_BATCH_SIZES ? "%u" : "+Inf", 1u << i);
+            metrics_count(to, "sluice_ovs_batch_ports_bucket", labels, below);
+        }
+        metrics_count(to, "sluice_ovs_batch_ports_sum",
+                      (struct metrics_label[]){{"socket", entry->socket_path}, {NULL, NULL}},
+                      counts.added + counts.removed);
+        metrics_count(to, "sluice_ovs_batch_ports_count",
+                      (struct metrics_label[]){{"socket", entry->socket_path}, {NULL, NULL}},
+                      below);
     }
     pthread_mutex_unlock(&agent->batchers->lock);
 }

@@ -48,18 +48,6 @@ void agent_peer_closed(void *cookie, struct rpc_peer *peer)
 
 /* ---- agent.status ---- */
 
-static void add_batcher(const char *socket_path, const struct ovs_batcher_counts *counts,
-                        void *cookie)
-{
-    json_array_append_new(
-        cookie,
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "socket", socket_path, "transactions",
-                  (json_int_t)counts->transactions, "ports_added", (json_int_t)counts->added,
-                  "ports_removed", (json_int_t)counts->removed, "failed",
-                  (json_int_t)counts->failed, "retried", (json_int_t)counts->retried, "reconnects",
-                  (json_int_t)counts->reconnects));
-}
-
 static json_t *lanes_json(struct agent *agent)
 {
     json_t *lanes = json_object();
@@ -113,9 +101,6 @@ static json_t *calls_json(const struct agent *agent)
 
 static void status_method(struct agent *agent, struct rpc_request *request)
 {
-    json_t *batchers = json_array();
-
-    agent_batchers_list(agent, add_batcher, batchers);
     rpc_answer(request,
                json_pack("{s:s, s:i, s:s, s:s, s:f, s:I, s:I, s:b, s:{s:I, s:I}, s:o, s:o, s:o, "
                          "s:o}",

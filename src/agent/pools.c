@@ -545,6 +545,94 @@ int agent_pools_ready(struct agent *agent, const char *network, struct error *er
                       view.free, view.limits.floor);
 }
 
+/* ---- the study's pool, over HTTP: on the loop's thread ---- */
+
+struct device_search {
+    const char *container_id;
+    struct http_device *ret;
+    bool found;
+};
+
+static int see_record(const struct record *record, void *cookie)
+{
+    struct device_search *search = cookie;
+
+    if (record->part && !strcmp(record->key.container_id, search->container_id)) {
+        const char *type = json_string_value(json_object_get(record->conf, "poolType"));
+
+        str_copy(search->ret->name, sizeof(search->ret->name), record->host_device);
+        str_copy(search->ret->type, sizeof(search->ret->type),
+                 type && !strcmp(type, "macvtap") ? type : "tctap");
+        search->found = true;
+    }
+    return 0;
+}
+
+int agent_pools_device_find(void *cookie, const char *container_id, struct http_device *ret,
+                            struct error *err)
+{
+    struct agent *agent = cookie;
+    struct device_search search = {.container_id = container_id, .ret = ret};
+    int rc = record_list(agent->options->instance, see_record, &search, err);
+
+    if (rc == 0 && !search.found) {
+        rc = error_set(err, -ENOENT, "container %.100s has no device", container_id);
+    }
+    return rc;
+}
+
+/* Gives a container the part; in its record it is interface eth0. */
+static int device_take(struct agent *agent, struct agent_pool *pool, uint64_t part,
+                       const char *container_id, struct error *err)
+{
+    struct part_job job = {.pools = agent->pools, .pool = pool, .conf = pool->conf};
+    struct cni_conf conf = {.attachment = {.netns_fd = -1, .record_fd = -1}};
+    autofree char *text = NULL;
+    struct kind_env env;
+    int rc = kind_env_open(&env, agent->options->instance, &agent->shared, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = prepare(&job, &env, "ADD", container_id, PART_DEVICE, "", &conf, &text);
+    if (rc < 0) {
+        *err = job.err;
+    } else {
+        conf.attachment.part = part;
+        attachment_prepare(&conf.attachment, env.instance);
+        rc = attachment_add(&env, &conf.attachment, err);
+    }
+    cni_conf_clear(&conf);
+    kind_env_close(&env);
+    return rc;
+}
+
+int agent_pools_device_take(void *cookie, const char *container_id, struct http_device *ret,
+                            struct error *err)
+{
+    struct agent *agent = cookie;
+    struct agent_pool *pool = agent->pools->first;
+    struct pool_part *part = NULL;
+    int rc;
+
+    if (agent_pools_device_find(agent, container_id, ret, err) == 0) {
+        return error_set(err, -EEXIST, "container %.100s has device %s", container_id, ret->name);
+    }
+    while (pool && (pool->namespaces || !(part = pool_take(pool->pool, clock_ns())))) {
+        pool = pool->next;
+    }
+    if (!part) {
+        return error_set(err, -ENOENT, "no pool has a device that is free");
+    }
+    ((struct part *)part)->in_pool = false;
+    rc = device_take(agent, pool, part->number, container_id, err);
+    if (rc == -ESTALE) {
+        agent_pools_broken(agent, pool->network, part->number);
+    }
+    pump(agent->pools);
+    return rc < 0 ? rc : agent_pools_device_find(agent, container_id, ret, err);
+}
+
 /* ---- setting ---- */
 
 int agent_pools_set(struct agent *agent, const struct cni_conf *conf,
@@ -608,14 +696,19 @@ static json_t *pool_json(const struct agent_pool *pool)
         "removed", (json_int_t)view.removed);
 }
 
-static void pool_show_method(struct agent *agent, struct rpc_request *request)
+json_t *agent_pools_show(struct agent *agent)
 {
     json_t *list = json_array();
 
     for (struct agent_pool *pool = agent->pools->first; pool; pool = pool->next) {
         json_array_append_new(list, pool_json(pool));
     }
-    rpc_answer(request, json_pack("{s:o}", "pools", list), NULL, 0, NULL, 0);
+    return list;
+}
+
+static void pool_show_method(struct agent *agent, struct rpc_request *request)
+{
+    rpc_answer(request, json_pack("{s:o}", "pools", agent_pools_show(agent)), NULL, 0, NULL, 0);
 }
 
 /* The configuration that the request names: "conf", or that of the pool of "network". */

@@ -270,8 +270,8 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
 {
     autoclose int lock = -1;
     struct error undo;
-    bool free_part = part_of_key(at->key.container_id, at->key.ifname) && at->kind->outside;
-    int rc = free_part ? 0 : attachment_open_pod(env, at, err);
+    bool no_pod = at->kind->outside && !at->passed_netns && !*at->netns_path;
+    int rc = no_pod ? 0 : attachment_open_pod(env, at, err);
 
     if (rc < 0) {
         return rc;

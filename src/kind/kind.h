@@ -247,6 +247,7 @@ struct record {
     const char *netns_path, *port, *bridge, *ovs_socket;
     const char *cni_path, *cni_args; /* for IPAM plugins */
     const char *boot_id;             /* "" when not told */
+    const char *host_device;         /* "" when there is none */
     struct netns_id netns;
     struct mac_addr mac;
     uint64_t part; /* 0: none */

@@ -17,7 +17,7 @@
 #define RECORD_EMPTY                                                                               \
     {                                                                                              \
         .type = "", .state = "", .netns_path = "", .port = "", .bridge = "", .ovs_socket = "",     \
-        .cni_path = "", .cni_args = "", .boot_id = ""                                              \
+        .cni_path = "", .cni_args = "", .boot_id = "", .host_device = ""                           \
     }
 #define SUFFIX ".json"
 
@@ -217,6 +217,7 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
         (rc = json_read_string(json, NULL, "ovsSocket", &record.ovs_socket, err)) < 0 ||
         (rc = json_read_string(json, NULL, "cniPath", &record.cni_path, err)) < 0 ||
         (rc = json_read_string(json, NULL, "cniArgs", &record.cni_args, err)) < 0 ||
+        (rc = json_read_string(json, NULL, "hostDevice", &record.host_device, err)) < 0 ||
         (rc = json_read_string(json, NULL, "bootId", &record.boot_id, err)) < 0 ||
         (rc = json_read_string(json, NULL, "mac", &mac, err)) < 0 ||
         (rc = json_read_object(json, NULL, "conf", &record.conf, err)) < 0 ||
