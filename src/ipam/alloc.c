@@ -7,6 +7,7 @@
 #include "ipam/ipam-internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_gateway(const struct ipam_config *config, const struct ip_addr *ip)
@@ -212,6 +213,103 @@ int ipam_allocate(const struct ipam_config *config, const char *instance,
     return 0;
 }
 
+/* Puts an owner's addresses to their sets' picks; false when one is in no set, or in one that has
+ * its pick. */
+static bool sort_into_sets(const struct store *store, uint32_t first, struct ipam_pick *picks)
+{
+    const struct ipam_config *config = store->config;
+
+    for (uint32_t i = first; i != LEASE_NONE; i = store->leases.v[i].next) {
+        const struct ip_addr *ip = &store->leases.v[i].ip;
+        size_t s = 0;
+
+        while (s < config->n_sets && !ipam_set_holds(&config->sets[s], ip)) {
+            s++;
+        }
+        if (s == config->n_sets || picks[s].ip.family) {
+            return false;
+        }
+        picks[s] = (struct ipam_pick){.set = s, .ip = *ip};
+    }
+    return true;
+}
+
+static bool all_picked(const struct ipam_config *config, const struct ipam_pick *picks)
+{
+    size_t s = 0;
+
+    while (s < config->n_sets && picks[s].ip.family) {
+        s++;
+    }
+    return s == config->n_sets;
+}
+
+/*
+ * In host-local's files a move is a step for each address. When one owner holds some sets'
+ * addresses and the other those of all other sets, it is a move that was killed and is to be
+ * finished: else an owner always gets an address of every set.
+ */
+static int reown(const struct ipam_config *config, const char *instance,
+                 const struct ipam_owner *from, const struct ipam_owner *to,
+                 struct ipam_pick *picks, struct error *err)
+{
+    autostore struct store store;
+    char text[IP_TEXT_MAX];
+    uint32_t first, held;
+    int rc = store_open(&store, config, instance, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    first = leases_of_either(&store.leases, from);
+    held = leases_of_either(&store.leases, to);
+    if (first == LEASE_NONE) {
+        return error_set(err, -ENOENT, "has no address");
+    }
+    rc = sort_into_sets(&store, first, picks) ? 0 : -EINVAL;
+    if (held != LEASE_NONE &&
+        (rc < 0 || store.ops == &store_log_ops || !sort_into_sets(&store, held, picks) ||
+         !all_picked(config, picks))) {
+        return error_set(err, -EEXIST, "container %s, interface %s, has the address %s already",
+                         to->container_id, to->ifname,
+                         ip_format(&store.leases.v[held].ip, false, text));
+    }
+    if (rc < 0 || !all_picked(config, picks)) {
+        return error_set(err, -EINVAL,
+                         "its addresses are not one of each range set; the configuration has "
+                         "changed since they were handed out");
+    }
+    return store.ops->move(&store, first, to, err);
+}
+
+int ipam_reown(const struct ipam_config *config, const char *instance,
+               const struct ipam_owner *from, const struct ipam_owner *to, struct ipam_result *ret,
+               struct error *err)
+{
+    struct ipam_pick picks[IPAM_IPS_MAX] = {0};
+    autojson json_t *dns = NULL;
+    int rc = ipam_owner_check(from, err);
+
+    if (rc == 0) {
+        rc = ipam_owner_check(to, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    if (config->resolv_conf) {
+        rc = ipam_dns_read(config->resolv_conf, &dns, err);
+    }
+    if (rc == 0) {
+        rc = reown(config, instance, from, to, picks, err);
+    }
+    if (rc < 0) {
+        return wrap(rc, config, from, err);
+    }
+    fill_result(config, picks, ret);
+    ret->dns = take_ptr(dns);
+    return 0;
+}
+
 static int release(const struct ipam_config *config, const char *instance,
                    const struct ipam_owner *owner, struct error *err)
 {
@@ -219,10 +317,7 @@ static int release(const struct ipam_config *config, const char *instance,
     int rc = store_open(&store, config, instance, err);
     uint32_t first = rc == 0 ? leases_of_either(&store.leases, owner) : LEASE_NONE;
 
-    for (uint32_t i = first; i != LEASE_NONE; i = store.leases.v[i].next) {
-        store.leases.v[i].doomed = true;
-    }
-    return first == LEASE_NONE ? rc : store.ops->remove(&store, err);
+    return first == LEASE_NONE ? rc : store.ops->remove(&store, &first, 1, err);
 }
 
 int ipam_release(const struct ipam_config *config, const char *instance,
@@ -245,31 +340,51 @@ int ipam_check(const struct ipam_config *config, const char *instance,
     return wrap(rc, config, owner, err);
 }
 
+/* The first leases of owners that are not kept, and how many all their leases are; the caller
+ * frees. NULL when memory is out. */
+static uint32_t *list_unkept(const struct leases *leases,
+                             bool (*keep)(const struct ipam_owner *owner, void *cookie),
+                             void *cookie, size_t *ret_n, size_t *ret_leases)
+{
+    uint32_t *firsts = malloc((leases->n_live + 1) * sizeof(*firsts));
+
+    for (uint32_t i = 0; firsts && i < leases->n; i++) {
+        const struct lease *lease = &leases->v[i];
+        struct ipam_owner owner = lease_owner(leases, lease);
+
+        /* A record that does not name its interface may be anybody's: unknown means alive. */
+        if (!lease->live || !*owner.container_id || !*owner.ifname ||
+            leases_of(leases, &owner) != i || keep(&owner, cookie)) {
+            continue;
+        }
+        firsts[(*ret_n)++] = i;
+        for (uint32_t k = i; k != LEASE_NONE; k = leases->v[k].next) {
+            ++*ret_leases;
+        }
+    }
+    return firsts;
+}
+
 int ipam_gc(const struct ipam_config *config, const char *instance,
             bool (*keep)(const struct ipam_owner *owner, void *cookie), void *cookie,
             size_t *ret_released, struct error *err)
 {
     autostore struct store store;
-    size_t n = 0;
+    autofree uint32_t *firsts = NULL;
+    size_t n = 0, n_leases = 0;
     int rc = store_open(&store, config, instance, err);
 
-    for (size_t i = 0; rc == 0 && i < store.leases.n; i++) {
-        struct lease *lease = &store.leases.v[i];
-        struct ipam_owner owner = lease_owner(&store.leases, lease);
-
-        /* A record that does not name its interface may be anybody's: unknown means alive. */
-        if (lease->live && *owner.container_id && *owner.ifname && !keep(&owner, cookie)) {
-            lease->doomed = true;
-            n++;
-        }
+    if (rc == 0) {
+        firsts = list_unkept(&store.leases, keep, cookie, &n, &n_leases);
+        rc = firsts ? 0 : error_sys(err, -ENOMEM, "list leases");
     }
     if (rc == 0 && n) {
-        rc = store.ops->remove(&store, err);
+        rc = store.ops->remove(&store, firsts, n, err);
     }
     if (rc < 0) {
         error_wrap(err, "network %s", config->network);
         return rc;
     }
-    *ret_released = n;
+    *ret_released = n_leases;
     return 0;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define TEMPORARY ".sluice-move"
 #define OWNER_MAX 320 /* a container ID, a line end, an interface name, a NUL */
 
 /*
@@ -208,6 +209,49 @@ static void write_last(struct store *store, const struct ipam_pick *pick)
     }
 }
 
+/* Another owner's name in an address's file, in one step. The temporary name is no address, so that
+ * a killed writer's is nobody's lease; the next writer uses it again. */
+static int replace_owner(int dir_fd, const struct ip_addr *ip, const struct ipam_owner *owner)
+{
+    char text[OWNER_MAX], name[IP_TEXT_MAX];
+    autoclose int fd = openat(dir_fd, TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    int rc = fd < 0 ? -errno : 0;
+
+    if (rc == 0) {
+        snprintf(text, sizeof(text), "%s\r\n%s", owner->container_id, owner->ifname);
+        rc = fd_write_all(fd, text, strlen(text));
+    }
+    if (rc == 0 && renameat(dir_fd, TEMPORARY, dir_fd, ip_format(ip, false, name)) < 0) {
+        rc = -errno;
+    }
+    if (rc < 0) {
+        unlinkat(dir_fd, TEMPORARY, 0);
+    }
+    return rc;
+}
+
+static int files_move(struct store *store, uint32_t first, const struct ipam_owner *to,
+                      struct error *err)
+{
+    const struct lease *v = store->leases.v;
+    struct ipam_owner from = lease_owner(&store->leases, &v[first]);
+    char name[IP_TEXT_MAX];
+
+    for (uint32_t i = first; i != LEASE_NONE; i = v[i].next) {
+        int rc = replace_owner(store->dir_fd, &v[i].ip, to);
+
+        if (rc < 0) {
+            error_set(err, store_errno(rc), "write %s/%s/%s: %s", store->config->data_dir,
+                      store->config->network, ip_format(&v[i].ip, false, name), strerror(-rc));
+            for (uint32_t back = first; back != i; back = v[back].next) {
+                replace_owner(store->dir_fd, &v[back].ip, &from);
+            }
+            return store_errno(rc);
+        }
+    }
+    return 0;
+}
+
 static int files_add(struct store *store, const struct ipam_pick *picks, size_t n,
                      const struct ipam_owner *owner, struct error *err)
 {
@@ -217,13 +261,12 @@ static int files_add(struct store *store, const struct ipam_pick *picks, size_t 
         int rc = files_create(store->dir_fd, &picks[i].ip, owner);
 
         if (rc < 0) {
-            error_set(err, rc == -ENOSPC || rc == -EDQUOT ? -EIO : rc, "write %s/%s/%s: %s",
-                      store->config->data_dir, store->config->network,
-                      ip_format(&picks[i].ip, false, name), strerror(-rc));
+            error_set(err, store_errno(rc), "write %s/%s/%s: %s", store->config->data_dir,
+                      store->config->network, ip_format(&picks[i].ip, false, name), strerror(-rc));
             while (i-- > 0) {
                 unlinkat(store->dir_fd, ip_format(&picks[i].ip, false, name), 0);
             }
-            return rc == -ENOSPC || rc == -EDQUOT ? -EIO : rc;
+            return store_errno(rc);
         }
     }
     for (size_t i = 0; i < n; i++) {
@@ -232,21 +275,19 @@ static int files_add(struct store *store, const struct ipam_pick *picks, size_t 
     return 0;
 }
 
-static int files_remove(struct store *store, struct error *err)
+static int files_remove(struct store *store, const uint32_t *firsts, size_t n, struct error *err)
 {
+    const struct lease *v = store->leases.v;
+    char name[IP_TEXT_MAX];
     int rc = 0;
 
-    for (size_t i = 0; i < store->leases.n; i++) {
-        struct lease *lease = &store->leases.v[i];
-        char name[IP_TEXT_MAX];
-
-        if (!lease->doomed) {
-            continue;
-        }
-        ip_format(&lease->ip, false, name);
-        if (unlinkat(store->dir_fd, name, 0) < 0 && errno != ENOENT) {
-            rc = error_sys(err, -errno, "remove %s/%s/%s", store->config->data_dir,
-                           store->config->network, name);
+    for (size_t k = 0; k < n; k++) {
+        for (uint32_t i = firsts[k]; i != LEASE_NONE; i = v[i].next) {
+            ip_format(&v[i].ip, false, name);
+            if (unlinkat(store->dir_fd, name, 0) < 0 && errno != ENOENT) {
+                rc = error_sys(err, -errno, "remove %s/%s/%s", store->config->data_dir,
+                               store->config->network, name);
+            }
         }
     }
     return rc;
@@ -262,5 +303,8 @@ static int files_last(struct store *store, size_t set, struct ip_addr *ret)
     return rc == 0 ? ip_parse(text, ret) : rc;
 }
 
-const struct store_ops store_files_ops = {
-    .name = "files", .add = files_add, .remove = files_remove, .last = files_last};
+const struct store_ops store_files_ops = {.name = "files",
+                                          .add = files_add,
+                                          .remove = files_remove,
+                                          .move = files_move,
+                                          .last = files_last};

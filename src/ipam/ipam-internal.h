@@ -22,6 +22,7 @@ struct ipam_config {
     size_t n_sets;
     struct ipam_route routes[IPAM_ROUTES_MAX];
     size_t n_routes;
+    struct ipam_cache *cache; /* NULL: none; borrowed */
 };
 
 bool ipam_range_holds(const struct ipam_range *range, const struct ip_addr *ip);
@@ -60,9 +61,9 @@ struct lease {
     struct ip_addr ip;
     uint32_t owner; /* where in text the container ID stands; the interface name follows its NUL */
     uint16_t id_len, ifname_len;
-    uint32_t next; /* another lease of the same owner, or LEASE_NONE */
-    bool live;     /* false: handed out once, given back since; kept for the round-robin order */
-    bool doomed;   /* the store is to give it back */
+    uint32_t next;     /* another lease of the same owner, or LEASE_NONE */
+    uint32_t live : 1; /* 0: handed out once, given back since; kept for the round-robin order */
+    uint32_t holders : 31; /* of the lease that by_ip has for an address: the live ones of it */
 };
 
 /*
@@ -71,23 +72,36 @@ struct lease {
  */
 struct leases {
     char *text; /* owned */
+    size_t text_len, text_size;
     struct lease *v;
     size_t n, size, n_live;
     uint32_t *by_owner, *by_ip; /* open addressing; LEASE_NONE: empty slot */
+    size_t n_names;             /* slots of by_owner that were ever used */
     uint32_t mask;
+    bool indexed; /* by_ip is kept up */
 };
 
-int leases_reserve(struct leases *leases, size_t size); /* once, before the first add */
+/* Room for that many more adds, marks and moves: they don't fail, and beyond it do nothing. */
+int leases_reserve(struct leases *leases, size_t more);
 void leases_clear(struct leases *leases);
+
+/* Copies data behind the text; NULL when memory is out. What stood in the text may have moved. */
+char *leases_put_text(struct leases *leases, const char *data, size_t len);
 void leases_add(struct leases *leases, const struct ip_addr *ip, uint32_t owner, size_t id_len,
                 size_t ifname_len);
 void leases_mark(struct leases *leases, const struct ip_addr *ip); /* handed out, not live */
 void leases_drop_owner(struct leases *leases, const struct ipam_owner *owner);
 
+/* Makes all of one owner's another's, whose name stands in text; each keeps its place in the order.
+ * -EINVAL when from has none or the other has one. */
+int leases_move(struct leases *leases, const struct ipam_owner *from, uint32_t owner, size_t id_len,
+                size_t ifname_len);
+
 /* First lease of the owner, by exact name, or LEASE_NONE. */
 uint32_t leases_of(const struct leases *leases, const struct ipam_owner *owner);
 
-/* To be called when all are added; leases_taken counts live ones only. */
+/* To be called before the first leases_taken, which counts live ones only; one index that is built
+ * late costs less than one kept up while a log is read. */
 void leases_index_ips(struct leases *leases);
 bool leases_taken(const struct leases *leases, const struct ip_addr *ip);
 
@@ -107,29 +121,53 @@ struct store_ops {
     /* Records all picks for the owner, or none. */
     int (*add)(struct store *store, const struct ipam_pick *picks, size_t n,
                const struct ipam_owner *owner, struct error *err);
-    /* Gives back the leases that are doomed; always all of an owner. */
-    int (*remove)(struct store *store, struct error *err);
+    /* Gives back all leases of some owners, each named by its first one (leases_of). */
+    int (*remove)(struct store *store, const uint32_t *firsts, size_t n, struct error *err);
+    /* Makes another's all leases of the owner whose first one is given. */
+    int (*move)(struct store *store, uint32_t first, const struct ipam_owner *to,
+                struct error *err);
     /* The last address handed out in a set; -ENOENT when nothing tells. */
     int (*last)(struct store *store, size_t set, struct ip_addr *ret);
 };
 
 extern const struct store_ops store_log_ops, store_files_ops;
 
+/*
+ * Its bytes never change but by an append: whatever else is to be done makes a new file. So a log
+ * with the inode and the size that were seen last says what it said then.
+ */
 struct log_file {
     char *path;
     char boot[37];
-    int fd;       /* -1: no file yet */
+    int fd; /* -1: no file yet */
+    dev_t dev;
+    ino_t ino;
     size_t size;  /* bytes there are */
     size_t valid; /* bytes that count: up to the last whole line, 0 for another boot's log */
     size_t lines; /* after the header */
 };
 
+struct lock_file {
+    int fd; /* -1: none */
+    dev_t dev;
+    ino_t ino;
+};
+
+/* What a cache has of one network. */
+struct cached {
+    struct lock_file lock;
+    struct leases leases; /* by_owner NULL: none */
+    struct log_file log;  /* without path */
+};
+
 struct store {
     const struct ipam_config *config;
     const struct store_ops *ops;
-    int lock_fd;     /* ours */
-    int dir_fd;      /* host-local's directory of this network, -1: there is none */
-    int dir_lock_fd; /* host-local's lock in it */
+    struct cached *cached; /* where the next call finds what this one leaves; NULL: nowhere */
+    bool keep;             /* leases are what the log says, and may be left there */
+    struct lock_file lock; /* ours */
+    int dir_fd;            /* host-local's directory of this network, -1: there is none */
+    int dir_lock_fd;       /* host-local's lock in it */
     struct leases leases;
     struct log_file log;
 };
@@ -143,9 +181,18 @@ int store_open(struct store *store, const struct ipam_config *config, const char
 void store_close(struct store *store);
 #define autostore __attribute__((cleanup(store_close)))
 
+/* A full disk is -EIO: -ENOSPC means that no address is left. */
+int store_errno(int rc);
+
+/* cache.c: the entry of the network with this log, for this thread alone until it is given back;
+ * NULL when memory is out. */
+struct cached *ipam_cache_enter(struct ipam_cache *cache, const char *path);
+void ipam_cache_leave(struct ipam_cache *cache, struct cached *cached);
+
 /* log.c */
 int log_load(struct log_file *log, struct leases *ret, struct error *err);
-int log_empty(struct log_file *log); /* forgets all leases */
+bool log_same(const struct log_file *log); /* as it was when last read or written */
+int log_empty(struct log_file *log);       /* forgets all leases */
 
 /*
  * Reads a log's text (and keeps it: leases->text) into leases. *ret_valid: see struct log_file.
@@ -153,6 +200,9 @@ int log_empty(struct log_file *log); /* forgets all leases */
  */
 int log_parse(char *text, size_t len, const char *boot, struct leases *leases, size_t *ret_valid,
               size_t *ret_lines, size_t *ret_bad);
+
+/* Does to leases what n lines say, as if they were read behind the others. */
+int log_apply(struct leases *leases, const char *data, size_t len, size_t n);
 
 /* files.c */
 int files_any(int dir_fd, bool *ret); /* whether there is any lease in host-local's directory */

@@ -54,7 +54,8 @@ void cleanup_ipam_config(struct ipam_config **config);
 /*
  * Leases kept in memory between calls, for a process that makes many (the agent). Any thread may
  * use it. What another process changed is noticed: the lock is taken on disk for every call, as
- * without a cache, and the log is read again when it is not as we left it.
+ * without a cache, and the log is read again when it is not as we left it. Not for a forked child:
+ * it would share its parent's lock.
  */
 struct ipam_cache;
 
@@ -86,7 +87,9 @@ int ipam_release(const struct ipam_config *config, const char *instance,
 /*
  * Makes all that one owner holds another's, in one step that no kill can halve; the addresses in
  * *ret (routes and DNS too), as ipam_allocate tells them. -ENOENT when from holds nothing, -EEXIST
- * when to holds something already.
+ * when to holds something already, -EINVAL when what from holds is not one address of each range
+ * set, as the configuration now has them. In host-local's files it is a step for each address, and
+ * a call that was killed in between is finished by the next one with the same owners.
  */
 int ipam_reown(const struct ipam_config *config, const char *instance,
                const struct ipam_owner *from, const struct ipam_owner *to, struct ipam_result *ret,

@@ -5,6 +5,7 @@
  *     sluice-ipam 1 BOOT-ID
  *     + 10.1.0.5 CONTAINER-ID IFNAME      handed out
  *     - CONTAINER-ID IFNAME               all of this owner's given back
+ *     > CONTAINER-ID IFNAME ID2 IFNAME2   all of the first owner's are the second's now
  *     . 10.1.0.9                          handed out and given back (where compaction left off)
  *
  * Nothing is synced to disk. What has been written survives any killed process, since the page
@@ -13,7 +14,8 @@
  *
  * All is done under the lock NETWORK.lock, so that a change is one append at the end. A last line
  * without a newline is what a process killed in its write left: it does not count, and the next
- * writer cuts it off.
+ * writer replaces the file by one without it. What is not an append is always a new file, so that
+ * who remembers inode and size (store.c) sees it.
  */
 #include "ipam/ipam-internal.h"
 
@@ -29,7 +31,8 @@
 #define LOG_MAGIC      "sluice-ipam "
 #define LOG_HEADER     LOG_MAGIC "1 "
 #define LOG_SIZE_MAX   (256u << 20)
-#define LOG_DEAD_SLACK 256 /* lines that may be dead before it is worth a new file */
+#define LOG_DEAD_SLACK 256  /* lines that may be dead before it is worth a new file */
+#define LOG_ROOM       4096 /* behind the text in memory, for what one call adds */
 
 /* Dotted decimal; 0 and *ret, or -EINVAL for whatever is not exactly that. inet_pton costs more
  * than all the rest of a line, and there are as many lines as pods. */
@@ -65,7 +68,7 @@ static char *cut_word(char *p, char *end, size_t *ret_len)
     return space ? space + 1 : NULL;
 }
 
-/* Container ID and interface name, the last two words of a line. */
+/* Container ID and interface name, the last two words before end. */
 static int parse_owner(char *p, char *end, size_t *ret_id_len, size_t *ret_ifname_len)
 {
     char *ifname = cut_word(p, end, ret_id_len);
@@ -76,6 +79,26 @@ static int parse_owner(char *p, char *end, size_t *ret_id_len, size_t *ret_ifnam
     }
     *ret_ifname_len = (size_t)(end - ifname);
     return 0;
+}
+
+/* "FROM-ID FROM-IFNAME TO-ID TO-IFNAME" */
+static int parse_move(char *p, char *end, struct leases *leases)
+{
+    char *space = memchr(p, ' ', (size_t)(end - p)), *to;
+    size_t id_len, ifname_len, to_id_len, to_ifname_len;
+
+    space = space ? memchr(space + 1, ' ', (size_t)(end - space - 1)) : NULL;
+    if (!space) {
+        return -EINVAL;
+    }
+    to = space + 1;
+    *space = '\0';
+    if (parse_owner(p, space, &id_len, &ifname_len) < 0 ||
+        parse_owner(to, end, &to_id_len, &to_ifname_len) < 0) {
+        return -EINVAL;
+    }
+    return leases_move(leases, &(struct ipam_owner){p, p + id_len + 1},
+                       (uint32_t)(to - leases->text), to_id_len, to_ifname_len);
 }
 
 /* One line, its newline already replaced by NUL (*end). */
@@ -94,6 +117,9 @@ static int parse_line(char *line, char *end, struct leases *leases)
         }
         leases_drop_owner(leases, &(struct ipam_owner){p, p + id_len + 1});
         return 0;
+    }
+    if (line[0] == '>') {
+        return parse_move(p, end, leases);
     }
     if (line[0] != '+' && line[0] != '.') {
         return -EINVAL;
@@ -127,15 +153,42 @@ static size_t count_lines(const char *text, size_t len)
     return n;
 }
 
+/* All whole lines; returns where the last one ends. */
+static char *parse_lines(char *p, char *end, struct leases *leases, size_t *bad)
+{
+    char *newline;
+
+    while (p < end && (newline = memchr(p, '\n', (size_t)(end - p)))) {
+        *newline = '\0';
+        *bad += parse_line(p, newline, leases) < 0;
+        p = newline + 1;
+    }
+    return p;
+}
+
+int log_apply(struct leases *leases, const char *data, size_t len, size_t n)
+{
+    size_t bad = 0;
+    int rc = leases_reserve(leases, n);
+    char *text = rc == 0 ? leases_put_text(leases, data, len) : NULL;
+
+    if (!text) {
+        return rc < 0 ? rc : -ENOMEM;
+    }
+    parse_lines(text, text + len, leases, &bad);
+    return bad ? -EBADMSG : 0;
+}
+
 int log_parse(char *text, size_t len, const char *boot, struct leases *leases, size_t *ret_valid,
               size_t *ret_lines, size_t *ret_bad)
 {
     const size_t prefix = strlen(LOG_HEADER), header = prefix + 36 + 1;
     size_t lines = count_lines(text, len), bad = 0;
-    char *p, *end = text + len, *newline;
+    char *newline;
     int rc;
 
     leases->text = text;
+    leases->text_len = leases->text_size = len;
     *ret_valid = *ret_lines = *ret_bad = 0;
     if (len < header || text[header - 1] != '\n' || memcmp(text + prefix, boot, 36)) {
         /* Void: empty, cut short before the first lease, or another boot's. */
@@ -148,31 +201,48 @@ int log_parse(char *text, size_t len, const char *boot, struct leases *leases, s
     if (memcmp(text, LOG_HEADER, prefix)) {
         return -EPROTO;
     }
-    rc = leases_reserve(leases, lines);
+    rc = leases_reserve(leases, lines + IPAM_IPS_MAX);
     if (rc < 0) {
         return rc;
     }
-    for (p = text + header; p < end; p = newline + 1) {
-        newline = memchr(p, '\n', (size_t)(end - p));
-        if (!newline) {
-            break;
-        }
-        *newline = '\0';
-        bad += parse_line(p, newline, leases) < 0;
-    }
-    *ret_valid = (size_t)(p - text);
+    *ret_valid = (size_t)(parse_lines(text + header, text + len, leases, &bad) - text);
     *ret_lines = lines - 1;
     *ret_bad = bad;
     return 0;
+}
+
+/* Which file it is, and how long. */
+static int look(struct log_file *log)
+{
+    struct stat st;
+
+    if (fstat(log->fd, &st) < 0) {
+        return -errno;
+    }
+    log->dev = st.st_dev;
+    log->ino = st.st_ino;
+    log->size = (size_t)st.st_size;
+    return 0;
+}
+
+bool log_same(const struct log_file *log)
+{
+    struct stat st;
+
+    if (stat(log->path, &st) < 0) {
+        return errno == ENOENT && log->fd < 0;
+    }
+    return log->fd >= 0 && st.st_dev == log->dev && st.st_ino == log->ino &&
+           (size_t)st.st_size == log->size;
 }
 
 int log_load(struct log_file *log, struct leases *ret, struct error *err)
 {
     char *text = NULL;
     size_t bad, done = 0;
-    struct stat st;
     int rc = boot_id(log->boot);
 
+    log->size = log->valid = log->lines = 0;
     if (rc < 0) {
         return error_sys(err, rc, "read the boot ID");
     }
@@ -180,14 +250,14 @@ int log_load(struct log_file *log, struct leases *ret, struct error *err)
     if (log->fd < 0 && errno == ENOENT) {
         return leases_reserve(ret, 0);
     }
-    if (log->fd < 0 || fstat(log->fd, &st) < 0) {
-        return error_sys(err, -errno, "open %s", log->path);
+    rc = log->fd < 0 ? -errno : look(log);
+    if (rc < 0) {
+        return error_sys(err, rc, "open %s", log->path);
     }
-    if (st.st_size > LOG_SIZE_MAX) {
+    if (log->size > LOG_SIZE_MAX) {
         return error_set(err, -EFBIG, "%s: more than %u bytes", log->path, LOG_SIZE_MAX);
     }
-    log->size = (size_t)st.st_size;
-    text = malloc(log->size + 1);
+    text = malloc(log->size + LOG_ROOM);
     if (!text) {
         return error_sys(err, -ENOMEM, "read %s", log->path);
     }
@@ -201,6 +271,7 @@ int log_load(struct log_file *log, struct leases *ret, struct error *err)
         done += n > 0 ? (size_t)n : 0;
     }
     rc = log_parse(text, log->size, log->boot, ret, &log->valid, &log->lines, &bad);
+    ret->text_size = log->size + LOG_ROOM;
     if (rc == -EPROTO) {
         return error_set(err, rc,
                          "%s: written by another version of Sluice; its pods must be "
@@ -215,9 +286,11 @@ int log_load(struct log_file *log, struct leases *ret, struct error *err)
 
 int log_empty(struct log_file *log)
 {
-    if (log->fd >= 0 && ftruncate(log->fd, 0) < 0) {
+    if (unlink(log->path) < 0 && errno != ENOENT) {
         return -errno;
     }
+    cleanup_fd(&log->fd);
+    log->fd = -1;
     log->size = log->valid = log->lines = 0;
     return 0;
 }
@@ -290,12 +363,12 @@ static void put_marks(const struct store *store, struct lines *lines)
     }
 }
 
-/* Replaces the log by one with the live leases only, and the new lines after them. */
-static int compact(struct store *store, const struct lines *added)
+/* Replaces the log by one with the live leases only. */
+static int compact(const struct store *store)
 {
     const struct leases *leases = &store->leases;
     autolines struct lines all = {0};
-    size_t size = 64 + (store->config->n_sets * (IP_TEXT_MAX + 8)) + added->len;
+    size_t size = 64 + (store->config->n_sets * (IP_TEXT_MAX + 8));
     int rc;
 
     for (size_t i = 0; i < leases->n; i++) {
@@ -314,8 +387,7 @@ static int compact(struct store *store, const struct lines *added)
         }
     }
     put_marks(store, &all);
-    memcpy(all.data + all.len, added->data, added->len);
-    return file_write_atomic(store->log.path, all.data, all.len + added->len, 0600);
+    return file_write_atomic(store->log.path, all.data, all.len, 0600);
 }
 
 /* All of the lines at the end, or none. */
@@ -328,8 +400,9 @@ static int append(struct log_file *log, const struct lines *added)
 
     if (log->fd < 0) {
         log->fd = open(log->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-        if (log->fd < 0) {
-            return -errno;
+        rc = log->fd < 0 ? -errno : look(log);
+        if (rc < 0) {
+            return rc;
         }
     }
     if (log->valid == 0) {
@@ -340,33 +413,39 @@ static int append(struct log_file *log, const struct lines *added)
         data = with_header;
         len = strlen(data);
     }
-    if (log->size > log->valid && ftruncate(log->fd, (off_t)log->valid) < 0) {
-        return -errno;
-    }
     rc = fd_write_all(log->fd, data, len);
     if (rc < 0 && ftruncate(log->fd, (off_t)log->valid) < 0) {
         log_warn("%s: %s", log->path, strerror(errno));
     }
+    if (rc == 0) {
+        log->size = log->valid += len;
+        log->lines += added->n;
+    }
     return rc;
 }
 
-/* n_live: live leases once the lines are in. A new file that can't be made is not missed: the next
- * caller tries again. A full disk is -EIO, since -ENOSPC means no address left. */
-static int log_commit(struct store *store, const struct lines *added, size_t n_live,
-                      struct error *err)
+/*
+ * In memory first, where a new file is made from; after a failure that is not what is on disk. A
+ * shorter file that can't be made is not missed: the next caller tries again. One without a torn
+ * line is: behind that nothing can be appended.
+ */
+static int log_commit(struct store *store, const struct lines *added, struct error *err)
 {
-    size_t lines = store->log.lines + added->n;
-    bool worth = lines - n_live > n_live + LOG_DEAD_SLACK;
-    int rc = worth ? compact(store, added) : -EAGAIN;
+    const struct log_file *log = &store->log;
+    bool torn = log->size > log->valid, worth;
+    int rc = log_apply(&store->leases, added->data, added->len, added->n);
 
-    if (rc < 0) {
-        rc = append(&store->log, added);
+    store->keep = false;
+    if (rc == 0) {
+        worth =
+            log->lines + added->n - store->leases.n_live > store->leases.n_live + LOG_DEAD_SLACK;
+        rc = worth || torn ? compact(store) : -EAGAIN;
+        if (rc < 0 && !torn) {
+            rc = append(&store->log, added);
+            store->keep = rc == 0;
+        }
     }
-    if (rc < 0) {
-        return error_set(err, rc == -ENOSPC || rc == -EDQUOT ? -EIO : rc, "write %s: %s",
-                         store->log.path, strerror(-rc));
-    }
-    return 0;
+    return rc < 0 ? error_set(err, store_errno(rc), "write %s: %s", log->path, strerror(-rc)) : 0;
 }
 
 static int log_add(struct store *store, const struct ipam_pick *picks, size_t n,
@@ -382,32 +461,46 @@ static int log_add(struct store *store, const struct ipam_pick *picks, size_t n,
     for (size_t i = 0; i < n; i++) {
         put_lease(&added, &picks[i].ip, owner);
     }
-    return log_commit(store, &added, store->leases.n_live + n, err);
+    return log_commit(store, &added, err);
 }
 
-static int log_remove(struct store *store, struct error *err)
+static int log_remove(struct store *store, const uint32_t *firsts, size_t n, struct error *err)
 {
-    struct leases *leases = &store->leases;
+    const struct leases *leases = &store->leases;
     autolines struct lines added = {0};
     size_t size = 1;
     int rc;
 
-    for (size_t i = 0; i < leases->n; i++) {
-        size += leases->v[i].doomed ? lease_size(&leases->v[i]) : 0;
+    for (size_t i = 0; i < n; i++) {
+        size += lease_size(&leases->v[firsts[i]]);
     }
     rc = lines_reserve(&added, size);
     if (rc < 0) {
         return error_sys(err, rc, "write %s", store->log.path);
     }
-    for (size_t i = 0; i < leases->n; i++) {
-        if (leases->v[i].doomed && leases->v[i].live) {
-            struct ipam_owner owner = lease_owner(leases, &leases->v[i]);
+    for (size_t i = 0; i < n; i++) {
+        struct ipam_owner owner = lease_owner(leases, &leases->v[firsts[i]]);
 
-            lines_put(&added, "- %s %s\n", owner.container_id, owner.ifname);
-            leases_drop_owner(leases, &owner);
-        }
+        lines_put(&added, "- %s %s\n", owner.container_id, owner.ifname);
     }
-    return added.n ? log_commit(store, &added, leases->n_live, err) : 0;
+    return log_commit(store, &added, err);
+}
+
+static int log_move(struct store *store, uint32_t first, const struct ipam_owner *to,
+                    struct error *err)
+{
+    const struct lease *lease = &store->leases.v[first];
+    struct ipam_owner from = lease_owner(&store->leases, lease);
+    autolines struct lines added = {0};
+    int rc =
+        lines_reserve(&added, lease_size(lease) + strlen(to->container_id) + strlen(to->ifname));
+
+    if (rc < 0) {
+        return error_sys(err, rc, "write %s", store->log.path);
+    }
+    lines_put(&added, "> %s %s %s %s\n", from.container_id, from.ifname, to->container_id,
+              to->ifname);
+    return log_commit(store, &added, err);
 }
 
 static int log_last(struct store *store, size_t set, struct ip_addr *ret)
@@ -424,4 +517,4 @@ static int log_last(struct store *store, size_t set, struct ip_addr *ret)
 }
 
 const struct store_ops store_log_ops = {
-    .name = "log", .add = log_add, .remove = log_remove, .last = log_last};
+    .name = "log", .add = log_add, .remove = log_remove, .move = log_move, .last = log_last};

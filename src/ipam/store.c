@@ -4,6 +4,10 @@
  * programs that hand out addresses of one network must look at the same record, and host-local
  * knows only its own; so where it has been at work, its files are used and our log's leases are
  * moved into them.
+ *
+ * With a cache (cache.c) the lock's and the log's descriptors and the leases that were read stay
+ * open for the next call, which takes the lock again and looks whether they still are the
+ * network's.
  */
 #include "ipam/ipam-internal.h"
 
@@ -12,26 +16,75 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+int store_errno(int rc)
+{
+    return rc == -ENOSPC || rc == -EDQUOT ? -EIO : rc;
+}
+
+static int lock_fd(int fd)
+{
+    while (flock(fd, LOCK_EX) < 0) {
+        if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+/* `sluice clean` removes the directory: while we waited for the lock, or since the last call. */
+static bool lock_is_current(const struct lock_file *lock, const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && st.st_dev == lock->dev && st.st_ino == lock->ino;
+}
+
+static int open_lock(struct lock_file *lock, const char *path, const char *instance)
+{
+    struct stat st;
+    int rc = file_lock(path, false, &lock->fd);
+
+    if (rc == -ENOENT) {
+        autofree char *dir = str_printf("%s/ipam", instance);
+
+        rc = dir ? dir_make(dir, 0755) : -ENOMEM;
+        if (rc == 0) {
+            rc = file_lock(path, false, &lock->fd);
+        }
+    }
+    if (rc == 0 && fstat(lock->fd, &st) < 0) {
+        rc = -errno;
+    }
+    if (rc == 0) {
+        lock->dev = st.st_dev;
+        lock->ino = st.st_ino;
+    }
+    return rc;
+}
 
 static int lock_ours(struct store *store, const char *instance, struct error *err)
 {
-    autofree char *dir = str_printf("%s/ipam", instance);
     autofree char *path = str_printf("%s/ipam/%s.lock", instance, store->config->network);
-    int rc;
+    struct lock_file *lock = &store->lock;
 
-    store->log.path = str_printf("%s/ipam/%s.log", instance, store->config->network);
-    if (!dir || !path || !store->log.path) {
+    if (!path) {
         return error_sys(err, -ENOMEM, "store");
     }
-    rc = file_lock(path, false, &store->lock_fd);
-    if (rc == -ENOENT) {
-        rc = dir_make(dir, 0755);
-        if (rc == 0) {
-            rc = file_lock(path, false, &store->lock_fd);
+    for (;;) {
+        int rc = lock->fd >= 0 ? lock_fd(lock->fd) : open_lock(lock, path, instance);
+
+        if (rc < 0) {
+            return error_sys(err, rc, "lock %s", path);
         }
+        if (lock_is_current(lock, path)) {
+            return 0;
+        }
+        cleanup_fd(&lock->fd);
+        lock->fd = -1;
     }
-    return rc < 0 ? error_sys(err, rc, "lock %s", path) : 0;
 }
 
 /*
@@ -41,6 +94,7 @@ static int lock_ours(struct store *store, const char *instance, struct error *er
 static int lock_theirs(struct store *store, struct error *err)
 {
     autofree char *path = str_printf("%s/%s", store->config->data_dir, store->config->network);
+    int rc;
 
     if (!path) {
         return error_sys(err, -ENOMEM, "store");
@@ -53,12 +107,8 @@ static int lock_theirs(struct store *store, struct error *err)
     if (store->dir_lock_fd < 0) {
         return error_sys(err, -errno, "open %s/lock", path);
     }
-    while (flock(store->dir_lock_fd, LOCK_EX) < 0) {
-        if (errno != EINTR) {
-            return error_sys(err, -errno, "lock %s/lock", path);
-        }
-    }
-    return 0;
+    rc = lock_fd(store->dir_lock_fd);
+    return rc < 0 ? error_sys(err, rc, "lock %s/lock", path) : 0;
 }
 
 static int adopt_one(struct store *store, const struct lease *lease, struct error *err)
@@ -102,24 +152,42 @@ static int adopt(struct store *store, struct error *err)
     return rc < 0 ? error_sys(err, rc, "empty %s", store->log.path) : 0;
 }
 
-int store_open(struct store *store, const struct ipam_config *config, const char *instance,
-               struct error *err)
+/* Our log's leases: what the last call left, if the log is still as it was then; else read anew. */
+static int load_log(struct store *store, struct error *err)
 {
-    bool shared = false;
-    int rc;
+    if (store->leases.by_owner && log_same(&store->log)) {
+        return 0;
+    }
+    leases_clear(&store->leases);
+    cleanup_fd(&store->log.fd);
+    store->log.fd = -1;
+    return log_load(&store->log, &store->leases, err);
+}
 
-    *store = (struct store){.config = config,
-                            .ops = &store_log_ops,
-                            .lock_fd = -1,
-                            .dir_fd = -1,
-                            .dir_lock_fd = -1,
-                            .log = {.fd = -1}};
-    rc = lock_ours(store, instance, err);
+/* Where host-local has leases, they count; ours are moved to them. */
+static int load_files(struct store *store, struct error *err)
+{
+    int rc = store->leases.n_live ? adopt(store, err) : 0;
+
+    if (rc < 0) {
+        return rc;
+    }
+    leases_clear(&store->leases);
+    store->ops = &store_files_ops;
+    return files_load(store->dir_fd, &store->leases, err);
+}
+
+static int open_both(struct store *store, const char *instance, struct error *err)
+{
+    const struct ipam_config *config = store->config;
+    bool shared = false;
+    int rc = lock_ours(store, instance, err);
+
     if (rc == 0) {
         rc = lock_theirs(store, err);
     }
     if (rc == 0) {
-        rc = log_load(&store->log, &store->leases, err);
+        rc = load_log(store, err);
     }
     if (rc < 0) {
         return rc;
@@ -130,30 +198,82 @@ int store_open(struct store *store, const struct ipam_config *config, const char
             return error_sys(err, rc, "list %s/%s", config->data_dir, config->network);
         }
     }
-    if (shared && store->leases.n_live) {
-        rc = adopt(store, err);
-        if (rc < 0) {
-            return rc;
-        }
-    }
     if (shared) {
-        leases_clear(&store->leases);
-        store->ops = &store_files_ops;
-        rc = files_load(store->dir_fd, &store->leases, err);
-        if (rc < 0) {
-            return rc;
-        }
+        rc = load_files(store, err);
     }
-    leases_index_ips(&store->leases);
+    if (rc == 0 && !store->leases.indexed) {
+        leases_index_ips(&store->leases);
+    }
+    store->keep = rc == 0 && !shared;
+    return rc;
+}
+
+/* What the last call left is the store's until it is closed. */
+static int take_cached(struct store *store)
+{
+    struct cached *cached = ipam_cache_enter(store->config->cache, store->log.path);
+
+    if (!cached) {
+        return -ENOMEM;
+    }
+    store->cached = cached;
+    store->lock = cached->lock;
+    cached->lock.fd = -1;
+    store->leases = cached->leases;
+    memset(&cached->leases, 0, sizeof(cached->leases));
+    cached->log.path = store->log.path;
+    store->log = cached->log;
+    cached->log = (struct log_file){.fd = -1};
     return 0;
 }
 
+static void leave_cached(struct store *store)
+{
+    struct cached *cached = store->cached;
+
+    if (store->keep) {
+        cached->leases = store->leases;
+        memset(&store->leases, 0, sizeof(store->leases));
+        cached->log = store->log;
+        cached->log.path = NULL;
+        store->log.fd = -1;
+    }
+    if (store->lock.fd >= 0) {
+        flock(store->lock.fd, LOCK_UN);
+        cached->lock = store->lock;
+        store->lock.fd = -1;
+    }
+}
+
+int store_open(struct store *store, const struct ipam_config *config, const char *instance,
+               struct error *err)
+{
+    *store = (struct store){.config = config,
+                            .ops = &store_log_ops,
+                            .lock = {.fd = -1},
+                            .dir_fd = -1,
+                            .dir_lock_fd = -1,
+                            .log = {.fd = -1}};
+    store->log.path = str_printf("%s/ipam/%s.log", instance, config->network);
+    if (!store->log.path || (config->cache && take_cached(store) < 0)) {
+        return error_sys(err, -ENOMEM, "store");
+    }
+    return open_both(store, instance, err);
+}
+
+/* Their lock first, as it was taken last. */
 void store_close(struct store *store)
 {
+    cleanup_fd(&store->dir_lock_fd);
+    cleanup_fd(&store->dir_fd);
+    if (store->cached) {
+        leave_cached(store);
+    }
     leases_clear(&store->leases);
     free(store->log.path);
     cleanup_fd(&store->log.fd);
-    cleanup_fd(&store->dir_lock_fd);
-    cleanup_fd(&store->dir_fd);
-    cleanup_fd(&store->lock_fd);
+    cleanup_fd(&store->lock.fd);
+    if (store->cached) {
+        ipam_cache_leave(store->config->cache, store->cached);
+    }
 }

@@ -6,7 +6,7 @@
  *     ipam_tool release|check CONF INSTANCE CONTAINER IFNAME
  *     ipam_tool gc CONF INSTANCE [CONTAINER...]        keeps these containers' leases
  *     ipam_tool delegate COMMAND CONF                  to ipam.type, found in CNI_PATH
- *     ipam_tool cost CONF INSTANCE LEASES              microseconds a call with so many held
+ *     ipam_tool cost CONF INSTANCE LEASES [cached]     microseconds a call with so many held
  *
  * CONF is a file with a network configuration. Errors: "error CODE TEXT" and exit status 1.
  */
@@ -178,6 +178,11 @@ static int cost(const struct ipam_config *config, const char *instance, int leas
     return rc;
 }
 
+static void cleanup_cache(struct ipam_cache **cache)
+{
+    ipam_cache_free(*cache);
+}
+
 static int on_network(int argc, char **argv, struct error *err)
 {
     __attribute__((cleanup(cleanup_ipam_config))) struct ipam_config *config = NULL;
@@ -185,12 +190,17 @@ static int on_network(int argc, char **argv, struct error *err)
     const char *verb = argv[1], *instance = argv[3];
     struct ipam_owner owner = {.container_id = argc > 4 ? argv[4] : "",
                                .ifname = argc > 5 ? argv[5] : ""};
+    __attribute__((cleanup(cleanup_cache))) struct ipam_cache *cache = NULL;
     int64_t leases = 0;
     int rc = load(argv[2], &conf, &config, err);
 
+    if (rc == 0 && argc > 5 && !strcmp(argv[5], "cached")) {
+        rc = ipam_cache_new(&cache);
+    }
     if (rc < 0) {
         return rc;
     }
+    ipam_config_use_cache(config, cache);
     if (!strcmp(verb, "allocate") && argc > 5) {
         return allocate(config, instance, &owner, argv + 6, argc - 6, err);
     }
