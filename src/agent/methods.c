@@ -112,7 +112,7 @@ static void status_method(struct agent *agent, struct rpc_request *request)
                          "found_at_start", "attachments", (json_int_t)agent->found_attachments,
                          "unknown", (json_int_t)agent->found_unknown, "calls", calls_json(agent),
                          "lanes", lanes_json(agent), "funnel", funnel_json(agent), "batchers",
-                         batchers),
+                         agent_batchers_show(agent)),
                NULL, 0, NULL, 0);
 }
 

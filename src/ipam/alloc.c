@@ -310,8 +310,8 @@ int ipam_reown(const struct ipam_config *config, const char *instance,
     return 0;
 }
 
-static int held(const struct ipam_config *config, const char *instance,
-                const struct ipam_owner *owner, struct ipam_pick *picks, struct error *err)
+static int held_by(const struct ipam_config *config, const char *instance,
+                   const struct ipam_owner *owner, struct ipam_pick *picks, struct error *err)
 {
     autostore struct store store;
     int rc = store_open(&store, config, instance, err);
@@ -339,7 +339,7 @@ int ipam_held(const struct ipam_config *config, const char *instance,
         rc = ipam_dns_read(config->resolv_conf, &dns, err);
     }
     if (rc == 0) {
-        rc = wrap(held(config, instance, owner, picks, err), config, owner, err);
+        rc = wrap(held_by(config, instance, owner, picks, err), config, owner, err);
     }
     if (rc == 0) {
         fill_result(config, picks, ret);

@@ -41,7 +41,7 @@ int ipam_cache_new(struct ipam_cache **ret)
 
 static void entry_free(struct entry *entry)
 {
-    cleanup_fd(&entry->cached.lock_fd);
+    cleanup_fd(&entry->cached.lock.fd);
     cleanup_fd(&entry->cached.log.fd);
     leases_clear(&entry->cached.leases);
     pthread_mutex_destroy(&entry->lock);
@@ -77,7 +77,7 @@ static struct entry *entry_new(const char *path)
         free(entry);
         return NULL;
     }
-    entry->cached.lock_fd = entry->cached.log.fd = -1;
+    entry->cached.lock.fd = entry->cached.log.fd = -1;
     pthread_mutex_init(&entry->lock, NULL);
     return entry;
 }

@@ -61,9 +61,9 @@ struct lease {
     struct ip_addr ip;
     uint32_t owner; /* where in text the container ID stands; the interface name follows its NUL */
     uint16_t id_len, ifname_len;
-    uint32_t next;    /* another lease of the same owner, or LEASE_NONE */
-    uint32_t holders; /* of the lease that by_ip has for an address: how many live ones have it */
-    bool live;        /* false: handed out once, given back since; kept for the round-robin order */
+    uint32_t next;     /* another lease of the same owner, or LEASE_NONE */
+    uint32_t live : 1; /* 0: handed out once, given back since; kept for the round-robin order */
+    uint32_t holders : 31; /* of the lease that by_ip has for an address: the live ones of it */
 };
 
 /*
@@ -147,9 +147,15 @@ struct log_file {
     size_t lines; /* after the header */
 };
 
+struct lock_file {
+    int fd; /* -1: none */
+    dev_t dev;
+    ino_t ino;
+};
+
 /* What a cache has of one network. */
 struct cached {
-    int lock_fd;          /* -1: none */
+    struct lock_file lock;
     struct leases leases; /* by_owner NULL: none */
     struct log_file log;  /* without path */
 };
@@ -159,7 +165,7 @@ struct store {
     const struct store_ops *ops;
     struct cached *cached; /* where the next call finds what this one leaves; NULL: nowhere */
     bool keep;             /* leases are what the log says, and may be left there */
-    int lock_fd;           /* ours */
+    struct lock_file lock; /* ours */
     int dir_fd;            /* host-local's directory of this network, -1: there is none */
     int dir_lock_fd;       /* host-local's lock in it */
     struct leases leases;

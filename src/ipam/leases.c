@@ -18,6 +18,7 @@ static void index_owners(struct leases *leases);
 int leases_reserve(struct leases *leases, size_t more)
 {
     size_t need = (leases->n > leases->n_names ? leases->n : leases->n_names) + more, slots = 16;
+    size_t size;
     void *v, *by_owner, *by_ip;
 
     if (leases->by_owner && need <= leases->size) {
@@ -29,7 +30,8 @@ int leases_reserve(struct leases *leases, size_t more)
     while (slots < 2 * need) {
         slots *= 2;
     }
-    v = realloc(leases->v, slots / 2 * sizeof(*leases->v));
+    size = leases->by_owner ? slots / 2 : need; /* to grow once is to grow again */
+    v = realloc(leases->v, (size + 1) * sizeof(*leases->v));
     leases->v = v ? v : leases->v;
     by_owner = realloc(leases->by_owner, slots * sizeof(*leases->by_owner));
     leases->by_owner = by_owner ? by_owner : leases->by_owner;
@@ -38,7 +40,7 @@ int leases_reserve(struct leases *leases, size_t more)
     if (!v || !by_owner || !by_ip) {
         return -ENOMEM;
     }
-    leases->size = slots / 2;
+    leases->size = size;
     leases->mask = (uint32_t)(slots - 1);
     index_owners(leases);
     if (leases->indexed) {

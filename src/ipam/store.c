@@ -35,40 +35,55 @@ static int lock_fd(int fd)
 }
 
 /* `sluice clean` removes the directory: while we waited for the lock, or since the last call. */
-static bool lock_is_current(int fd, const char *path)
+static bool lock_is_current(const struct lock_file *lock, const char *path)
 {
-    struct stat held, there;
+    struct stat st;
 
-    return fstat(fd, &held) == 0 && stat(path, &there) == 0 && held.st_dev == there.st_dev &&
-           held.st_ino == there.st_ino;
+    return stat(path, &st) == 0 && st.st_dev == lock->dev && st.st_ino == lock->ino;
+}
+
+static int open_lock(struct lock_file *lock, const char *path, const char *instance)
+{
+    struct stat st;
+    int rc = file_lock(path, false, &lock->fd);
+
+    if (rc == -ENOENT) {
+        autofree char *dir = str_printf("%s/ipam", instance);
+
+        rc = dir ? dir_make(dir, 0755) : -ENOMEM;
+        if (rc == 0) {
+            rc = file_lock(path, false, &lock->fd);
+        }
+    }
+    if (rc == 0 && fstat(lock->fd, &st) < 0) {
+        rc = -errno;
+    }
+    if (rc == 0) {
+        lock->dev = st.st_dev;
+        lock->ino = st.st_ino;
+    }
+    return rc;
 }
 
 static int lock_ours(struct store *store, const char *instance, struct error *err)
 {
     autofree char *path = str_printf("%s/ipam/%s.lock", instance, store->config->network);
-    autofree char *dir = str_printf("%s/ipam", instance);
-    int rc;
+    struct lock_file *lock = &store->lock;
 
-    if (!path || !dir) {
+    if (!path) {
         return error_sys(err, -ENOMEM, "store");
     }
     for (;;) {
-        rc =
-            store->lock_fd >= 0 ? lock_fd(store->lock_fd) : file_lock(path, false, &store->lock_fd);
-        if (rc == -ENOENT) {
-            rc = dir_make(dir, 0755);
-            if (rc == 0) {
-                rc = file_lock(path, false, &store->lock_fd);
-            }
-        }
+        int rc = lock->fd >= 0 ? lock_fd(lock->fd) : open_lock(lock, path, instance);
+
         if (rc < 0) {
             return error_sys(err, rc, "lock %s", path);
         }
-        if (lock_is_current(store->lock_fd, path)) {
+        if (lock_is_current(lock, path)) {
             return 0;
         }
-        cleanup_fd(&store->lock_fd);
-        store->lock_fd = -1;
+        cleanup_fd(&lock->fd);
+        lock->fd = -1;
     }
 }
 
@@ -202,7 +217,8 @@ static int take_cached(struct store *store)
         return -ENOMEM;
     }
     store->cached = cached;
-    store->lock_fd = take_fd(&cached->lock_fd);
+    store->lock = cached->lock;
+    cached->lock.fd = -1;
     store->leases = cached->leases;
     memset(&cached->leases, 0, sizeof(cached->leases));
     cached->log.path = store->log.path;
@@ -222,9 +238,10 @@ static void leave_cached(struct store *store)
         cached->log.path = NULL;
         store->log.fd = -1;
     }
-    if (store->lock_fd >= 0) {
-        flock(store->lock_fd, LOCK_UN);
-        cached->lock_fd = take_fd(&store->lock_fd);
+    if (store->lock.fd >= 0) {
+        flock(store->lock.fd, LOCK_UN);
+        cached->lock = store->lock;
+        store->lock.fd = -1;
     }
 }
 
@@ -233,7 +250,7 @@ int store_open(struct store *store, const struct ipam_config *config, const char
 {
     *store = (struct store){.config = config,
                             .ops = &store_log_ops,
-                            .lock_fd = -1,
+                            .lock = {.fd = -1},
                             .dir_fd = -1,
                             .dir_lock_fd = -1,
                             .log = {.fd = -1}};
@@ -255,7 +272,7 @@ void store_close(struct store *store)
     leases_clear(&store->leases);
     free(store->log.path);
     cleanup_fd(&store->log.fd);
-    cleanup_fd(&store->lock_fd);
+    cleanup_fd(&store->lock.fd);
     if (store->cached) {
         ipam_cache_leave(store->config->cache, store->cached);
     }

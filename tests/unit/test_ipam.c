@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Addresses on both stores, moving from one to the other, many processes at once. */
+/* Addresses on both stores, moving from one to the other and from owner to owner, many processes at
+ * once. */
 #include "ipam/ipam-internal.h"
 
 #include <errno.h>
@@ -383,6 +384,173 @@ static void processes(void **state)
     on_both(state, "'subnet': '10.0.0.0/16'", processes_test);
 }
 
+/* ---- from one owner to another ---- */
+
+static const struct ipam_owner pool = {"sluice-pool", "7"};
+
+static int reown(const struct fixture *f, const struct ipam_config *c, const char *id,
+                 const char *said)
+{
+    struct ipam_owner to = {id, "eth0"};
+    struct ipam_result result;
+    struct error err = {0};
+    char text[256], one[IP_TEXT_MAX];
+    size_t used = 0;
+    int rc = ipam_reown(c, f->instance, &pool, &to, &result, &err);
+
+    if (rc < 0) {
+        assert_non_null(strstr(err.text, said));
+        return rc;
+    }
+    for (size_t i = 0; i < result.n_ips; i++) {
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", i ? " " : "",
+                                 ip_format(&result.ips[i].address, true, one));
+        assert_int_equal(result.ips[i].gateway.family, result.ips[i].address.family);
+    }
+    assert_string_equal(text, said);
+    assert_int_equal(result.n_routes, 1);
+    ipam_result_clear(&result);
+    return 0;
+}
+
+static void take_for_pool(const struct fixture *f, const struct ipam_config *c)
+{
+    struct ipam_result result;
+
+    assert_int_equal(ipam_allocate(c, f->instance, &pool, NULL, 0, &result, NULL), 0);
+    ipam_result_clear(&result);
+}
+
+#define TWO_SETS                                                                                   \
+    "'ranges': [[{'subnet': '10.0.0.0/24'}], [{'subnet': 'fd00::/64'}]],"                          \
+    "'routes': [{'dst': '0.0.0.0/0'}]"
+
+static void reown_test(struct fixture *f, struct ipam_config *c)
+{
+    assert_int_equal(reown(f, c, "a", "container sluice-pool, interface 7: has no address"),
+                     -ENOENT);
+    take_for_pool(f, c);
+    assert_string_equal(take(f, c, "b"), "10.0.0.3/24 fd00::3/64");
+    assert_int_equal(reown(f, c, "b", "container b, interface eth0, has the address"), -EEXIST);
+    assert_int_equal(reown(f, c, "a b", "container ID \"a b\" is not allowed"), -EINVAL);
+    assert_int_equal(ipam_check(c, f->instance, &pool, NULL), 0);
+
+    assert_int_equal(reown(f, c, "a", "10.0.0.2/24 fd00::2/64"), 0);
+    assert_int_equal(ipam_check(c, f->instance, &pool, NULL), -ENOENT);
+    assert_int_equal(check(f, c, "a"), 0);
+    assert_int_equal(reown(f, c, "a", "has no address"), -ENOENT);
+    assert_non_null(strstr(take(f, c, "a"), "already"));
+    /* The round robin goes on where it was; what the pool gives back is not a's. */
+    assert_int_equal(ipam_release(c, f->instance, &pool, NULL), 0);
+    take_for_pool(f, c);
+    assert_int_equal(ask(f, c, "x", "10.0.0.2", NULL, "10.0.0.2 is taken"), -EADDRINUSE);
+    give(f, c, "a");
+    assert_int_equal(reown(f, c, "a", "10.0.0.4/24 fd00::4/64"), 0);
+    assert_int_equal(ask(f, c, "x", "10.0.0.2", "fd00::2", "10.0.0.2"), 0);
+}
+
+static void reown_moves_all_addresses(void **state)
+{
+    on_both(state, TWO_SETS, reown_test);
+}
+
+static void reown_other_sets_test(struct fixture *f, struct ipam_config *c)
+{
+    autoconfig *one = config(f, "'subnet': '10.0.0.0/24'");
+    autoconfig *three = config(f, "'ranges': [[{'subnet': '10.0.0.0/24'}], [{'subnet': "
+                                  "'fd00::/64'}], [{'subnet': 'fd01::/64'}]]");
+
+    take_for_pool(f, c);
+    assert_int_equal(reown(f, one, "a", "the configuration has changed"), -EINVAL);
+    assert_int_equal(reown(f, three, "a", "the configuration has changed"), -EINVAL);
+    assert_int_equal(ipam_check(c, f->instance, &pool, NULL), 0);
+    assert_int_equal(check(f, c, "a"), -ENOENT);
+}
+
+static void reown_under_a_changed_configuration_changes_nothing(void **state)
+{
+    on_both(state, TWO_SETS, reown_other_sets_test);
+}
+
+/* Wherever the write is cut, one of the two has the addresses, and nobody else gets them. */
+static void reown_log_cut_at_every_byte(void **state)
+{
+    struct fixture *f = *state;
+    autoconfig *c = config(f, TWO_SETS);
+    autofree char *before = NULL, *after = NULL;
+
+    take(f, c, "other");
+    take_for_pool(f, c);
+    before = read_log(f);
+    assert_int_equal(reown(f, c, "a", "10.0.0.3/24 fd00::3/64"), 0);
+    after = read_log(f);
+    assert_int_equal(strncmp(before, after, strlen(before)), 0);
+    for (size_t len = strlen(before); len <= strlen(after); len++) {
+        autofree char *cut = strndup(after, len);
+        bool moved = len == strlen(after);
+
+        write_log(f, cut);
+        assert_int_equal(ipam_check(c, f->instance, &pool, NULL), moved ? -ENOENT : 0);
+        assert_int_equal(check(f, c, "a"), moved ? 0 : -ENOENT);
+        assert_int_equal(ask(f, c, "x", "10.0.0.3", NULL, "10.0.0.3 is taken"), -EADDRINUSE);
+        assert_int_equal(ask(f, c, "x", "fd00::3", NULL, "fd00::3 is taken"), -EADDRINUSE);
+        assert_int_equal(reown(f, c, "a", moved ? "has no address" : "10.0.0.3/24 fd00::3/64"),
+                         moved ? -ENOENT : 0);
+        assert_int_equal(check(f, c, "a"), 0);
+        assert_string_equal(take(f, c, "b"), "10.0.0.4/24 fd00::4/64");
+    }
+}
+
+static void reown_outlives_compaction(void **state)
+{
+    struct fixture *f = *state;
+    autoconfig *c = config(f, TWO_SETS);
+    autofree char *log = NULL;
+
+    take_for_pool(f, c);
+    assert_int_equal(reown(f, c, "stays", "10.0.0.2/24 fd00::2/64"), 0);
+    for (int i = 0; i < 300; i++) {
+        take(f, c, "p");
+        give(f, c, "p");
+    }
+    log = read_log(f);
+    assert_null(strchr(log, '>'));
+    assert_int_equal(check(f, c, "stays"), 0);
+    assert_int_equal(ipam_check(c, f->instance, &pool, NULL), -ENOENT);
+}
+
+/* As a kill between any two steps leaves host-local's files. */
+static void reown_of_files_is_finished_after_a_kill(void **state)
+{
+    static const char *const names[] = {"10.0.0.2", "fd00::2"};
+    struct fixture *f = *state;
+    autoconfig *c = config(f, TWO_SETS);
+
+    for (int done = 0; done < 4; done++) {
+        for (int i = 0; i < 2; i++) {
+            put_file(f, names[i], done & 1 << i ? "a\r\neth0" : "sluice-pool\r\n7");
+        }
+        put_file(f, ".sluice-move", "a\r\ne");
+        assert_int_equal(reown(f, c, "a", done == 3 ? "no address" : "10.0.0.2/24 fd00::2/64"),
+                         done == 3 ? -ENOENT : 0);
+        assert_true(has_file(f, "10.0.0.2", "a\r\neth0"));
+        assert_true(has_file(f, "fd00::2", "a\r\neth0"));
+        assert_int_equal(ipam_check(c, f->instance, &pool, NULL), -ENOENT);
+    }
+    /* Two of one set: not one owner's. */
+    put_file(f, "10.0.0.3", "sluice-pool\r\n7");
+    assert_int_equal(reown(f, c, "a", "has the address"), -EEXIST);
+    /* One of each holds nothing of a third set: neither. */
+    {
+        autoconfig *three = config(f, "'ranges': [[{'subnet': '10.0.0.0/24'}], [{'subnet': "
+                                      "'fd00::/64'}], [{'subnet': 'fd01::/64'}]]");
+
+        put_file(f, "10.0.0.2", "other\r\neth0");
+        assert_int_equal(reown(f, three, "a", "has the address"), -EEXIST);
+    }
+    assert_true(has_file(f, "10.0.0.3", "sluice-pool\r\n7"));
+}
+
 /* ---- the log ---- */
 
 static void log_torn_line(void **state)
@@ -444,11 +612,12 @@ static void log_nonsense_is_skipped(void **state)
     char boot[37];
 
     boot_id(boot);
-    text =
-        str_printf("sluice-ipam 1 %s\n+ 10.0.0.2 a eth0\n\n+\n- a\n+ x a eth0\n+ 10.0.0.256 a b\n"
-                   "+ 1.2.3.4.5 a b\n+ 10.0.0.9 a b c\n* 10.0.0.3\n. 10.0.0.9 a\n"
-                   "+ 10.0.0.7  eth0\n+ 10.0.0.8 a \n",
-                   boot);
+    text = str_printf(
+        "sluice-ipam 1 %s\n+ 10.0.0.2 a eth0\n\n+\n- a\n+ x a eth0\n+ 10.0.0.256 a b\n"
+        "+ 1.2.3.4.5 a b\n+ 10.0.0.9 a b c\n* 10.0.0.3\n. 10.0.0.9 a\n"
+        "+ 10.0.0.7  eth0\n+ 10.0.0.8 a \n> a eth0 b\n> b eth0 c eth0\n> a eth0 b eth0 x\n"
+        "> a eth0  eth0\n>\n> a eth0 a eth0\n",
+        boot);
     write_log(f, text);
     setenv("SLUICE_LOG", "error", 1);
     assert_int_equal(check(f, c, "a"), 0);
@@ -582,6 +751,11 @@ int main(void)
         test_of(requested),
         test_of(gc),
         test_of(processes),
+        test_of(reown_moves_all_addresses),
+        test_of(reown_under_a_changed_configuration_changes_nothing),
+        test_of(reown_log_cut_at_every_byte),
+        test_of(reown_outlives_compaction),
+        test_of(reown_of_files_is_finished_after_a_kill),
         test_of(log_torn_line),
         test_of(log_of_another_boot),
         test_of(log_of_another_version),
