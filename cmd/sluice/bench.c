@@ -16,7 +16,8 @@ static const char help[] =
     "checks that nothing is left. Several networks are variants, run in turn.\n"
     "\n"
     "Networks:\n"
-    "  --cni KIND           one of our kinds: ovs, ovs-macvlan, ovs-macvtap, ovs-internal\n"
+    "  --cni KIND           one of our kinds: ovs, ovs-macvlan, ovs-macvtap, ovs-internal,\n"
+    "                       ovs-dev-pool\n"
     "  --cni-standalone KIND  the same by the plugin that needs no agent\n"
     "  --cni-socket KIND    the same by calls of the agent alone, without a plugin process\n"
     "  --cni-conf FILE      anybody's plugins: a .conf or .conflist file\n"
@@ -39,6 +40,8 @@ static const char help[] =
     "  --no-agent           use no agent (default: the instance's own; when none runs, one is\n"
     "                       started, and stopped at the end)\n"
     "  --no-ipam            our kinds' pods get no addresses\n"
+    "  --pool N             N parts ready before the clock starts: devices for ovs-dev-pool, whole\n"
+    "                       namespaces for our other kinds\n"
     "  --bridge NAME        OVS bridge (default sluice0)\n"
     "  --ovs-socket PATH    use this OVS instead; the bridge must be there\n"
     "  --json               one JSON line a run instead of tables\n";
@@ -59,6 +62,7 @@ enum {
     OPT_OUT,
     OPT_OVS_SOCKET,
     OPT_PODS,
+    OPT_POOL,
     OPT_RAW,
     OPT_REPEAT,
     OPT_SANDBOX,
@@ -83,6 +87,7 @@ static const struct option long_options[] = {
     {"out", required_argument, NULL, OPT_OUT},
     {"ovs-socket", required_argument, NULL, OPT_OVS_SOCKET},
     {"pods", required_argument, NULL, OPT_PODS},
+    {"pool", required_argument, NULL, OPT_POOL},
     {"raw", required_argument, NULL, OPT_RAW},
     {"repeat", required_argument, NULL, OPT_REPEAT},
     {"sandbox", required_argument, NULL, OPT_SANDBOX},
@@ -141,6 +146,8 @@ static int read_option(int opt, const char *arg, struct bench_options *o, struct
         return 0;
     case OPT_PODS:
         return read_number("pods", arg, 1, BENCH_PODS_MAX, &o->pods, err);
+    case OPT_POOL:
+        return read_number("pool", arg, 1, 100000, &o->pool, err);
     case OPT_TENANTS:
         return read_number("tenants", arg, 1, BENCH_TENANTS_MAX, &o->tenants, err);
     case OPT_REPEAT:
@@ -180,6 +187,9 @@ static int check_options(const struct bench_options *options, struct error *err)
     if (options->tenants > options->pods) {
         return error_set(err, -EINVAL, "--tenants %d is not allowed; must be at most --pods %d",
                          options->tenants, options->pods);
+    }
+    if (options->pool && (options->no_agent || options->netns_ready)) {
+        return error_set(err, -EINVAL, "--pool excludes --no-agent and --netns-ready");
     }
     for (size_t i = 0; options->no_agent && i < options->n_variants; i++) {
         if (!strcmp(bench_variant_driver(&options->variants[i]), "socket")) {

@@ -18,6 +18,7 @@ int command_clean(int argc, char **argv);
 int command_compare(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_ovs(int argc, char **argv);
+int command_pool(int argc, char **argv);
 int command_report(int argc, char **argv);
 
 /* "sluice NAME: TEXT" on standard error; returns EXIT_FAILED. */

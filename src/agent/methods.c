@@ -116,4 +116,86 @@ static void status_method(struct agent *agent, struct rpc_request *request)
                NULL, 0, NULL, 0);
 }
 
-const struct agent_method agent_status_methods[] = {{"agent.status", status_method}, {0}};
+/* ---- attachment.get: what a runtime needs to know of a container's interfaces ---- */
+
+struct lookup {
+    const char *container_id, *ifname; /* ifname NULL: any */
+    json_t *list;
+    struct kind_env *env;
+    int fds[RPC_FDS_MAX];
+    size_t n_fds;
+};
+
+/* The descriptor of a device that stays outside goes along; "fd" says which it is. */
+static void add_descriptor(struct lookup *lookup, const struct record *record, json_t *json)
+{
+    const struct kind *kind = kind_find(record->type);
+    struct attachment at = {.key = record->key, .kind = kind, .part = record->part};
+    const char *type = json_string_value(json_object_get(record->conf, "poolType"));
+    struct error err = {0};
+
+    if (!kind || !kind->outside || lookup->n_fds == RPC_FDS_MAX) {
+        return;
+    }
+    for (int i = 0; type && kind->parts[i]; i++) {
+        at.conf.pool_type = strcmp(kind->parts[i], type) ? at.conf.pool_type : i;
+    }
+    at.conf.tenant = "";
+    attachment_prepare(&at, lookup->env->instance);
+    if (kind->open(lookup->env, &at, &lookup->fds[lookup->n_fds], &err) == 0) {
+        json_object_set_new(json, "fd", json_integer((json_int_t)lookup->n_fds++));
+    } else {
+        json_object_set_new(json, "fd_error", json_string(err.text));
+    }
+}
+
+static int look_up(const struct record *record, void *cookie)
+{
+    struct lookup *lookup = cookie;
+
+    if (record->json && !strcmp(record->key.container_id, lookup->container_id) &&
+        (!lookup->ifname || !strcmp(record->key.ifname, lookup->ifname))) {
+        json_t *copy = json_copy(record->json);
+
+        add_descriptor(lookup, record, copy);
+        json_array_append_new(lookup->list, copy);
+    }
+    return 0;
+}
+
+static void attachment_get_method(struct agent *agent, struct rpc_request *request)
+{
+    struct lookup lookup = {.list = json_array()};
+    struct kind_env env = {.host_netns_fd = -1, .span_fd = -1};
+    struct error err = {0};
+    int rc = json_need_string(request->params, NULL, "container_id", &lookup.container_id, &err);
+
+    lookup.env = &env;
+    if (rc == 0) {
+        rc = json_read_string(request->params, NULL, "ifname", &lookup.ifname, &err);
+    }
+    if (rc == 0) {
+        rc = kind_env_open(&env, agent->options->instance, &agent->shared, &err);
+    }
+    if (rc == 0) {
+        rc = record_list_container(agent->options->instance, lookup.container_id, look_up, &lookup,
+                                   &err);
+        kind_env_close(&env);
+    }
+    if (rc == 0 && !json_array_size(lookup.list)) {
+        rc = error_set(&err, -ENOENT, "container %.100s has no attachment", lookup.container_id);
+    }
+    if (rc < 0) {
+        json_decref(lookup.list);
+        agent_refuse(request, &err);
+    } else {
+        rpc_answer(request, json_pack("{s:o}", "attachments", lookup.list), NULL, 0, lookup.fds,
+                   lookup.n_fds);
+    }
+    for (size_t i = 0; i < lookup.n_fds; i++) {
+        close(lookup.fds[i]);
+    }
+}
+
+const struct agent_method agent_status_methods[] = {
+    {"agent.status", status_method}, {"attachment.get", attachment_get_method}, {0}};

@@ -557,7 +557,7 @@ static int see_record(const struct record *record, void *cookie)
 {
     struct device_search *search = cookie;
 
-    if (record->part && !strcmp(record->key.container_id, search->container_id)) {
+    if (record->part) {
         const char *type = json_string_value(json_object_get(record->conf, "poolType"));
 
         str_copy(search->ret->name, sizeof(search->ret->name), record->host_device);
@@ -573,7 +573,8 @@ int agent_pools_device_find(void *cookie, const char *container_id, struct http_
 {
     struct agent *agent = cookie;
     struct device_search search = {.container_id = container_id, .ret = ret};
-    int rc = record_list(agent->options->instance, see_record, &search, err);
+    int rc =
+        record_list_container(agent->options->instance, container_id, see_record, &search, err);
 
     if (rc == 0 && !search.found) {
         rc = error_set(err, -ENOENT, "container %.100s has no device", container_id);

@@ -56,6 +56,7 @@ struct bench_run {
     _Atomic(int64_t) plugin_cpu_ns; /* of children that have ended */
     json_t **confs;                 /* one a tenant: a configuration list */
     json_t *problems;               /* array of texts; a run without any is a result */
+    bool pooled_namespaces;  /* pods take theirs from the agent's pools */
     void *driver_state;
 };
 
@@ -108,6 +109,14 @@ void bench_agent_end(struct bench_agent *agent);
 /* Reads the gates' limits into the run; and, unless queues is NULL, writes members of a JSON object
  * that tell of each gate's queue. */
 void bench_gates_read(struct bench_run *run, char *queues, size_t size);
+
+/* Makes the pools of the run's networks and waits until they are full; and drains them. */
+int bench_pools_fill(struct bench_run *run, struct error *err);
+void bench_pools_drain(struct bench_run *run);
+
+/* A namespace with all that the pod needs, out of its network's pool, bound to the pod's path.
+ * -EAGAIN: there is none left. */
+int bench_pool_take(struct bench_pod *pod, struct error *err);
 
 struct bench_permit {
     int fd; /* -1: none is needed */

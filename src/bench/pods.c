@@ -22,9 +22,15 @@ static void pod_fail(struct bench_pod *pod, const struct error *err)
 
 /* ---- steps ---- */
 
+/* Out of the pool, where there is one of namespaces; else a new one. */
 static int make_netns(struct bench_pod *pod, struct error *err)
 {
-    int rc = netns_create(pod->netns_path, err);
+    int rc = pod->run->pooled_namespaces ? bench_pool_take(pod, err) : -EAGAIN;
+
+    pod->started |= rc == 0; /* it is an attachment by now */
+    if (rc == -EAGAIN) {
+        rc = netns_create(pod->netns_path, err);
+    }
 
     pod->has_netns = rc == 0;
     return rc;

@@ -279,6 +279,11 @@ int record_remove(const char *instance, const struct attachment_key *key, struct
 int record_list(const char *instance, int (*visit)(const struct record *record, void *cookie),
                 void *cookie, struct error *err);
 
+/* Those of one container. A container ID that no folder may have has none. */
+int record_list_container(const char *instance, const char *container_id,
+                          int (*visit)(const struct record *record, void *cookie), void *cookie,
+                          struct error *err);
+
 /* Removes folders of containers that an ADD killed before it wrote its record left empty. */
 void record_tidy(const char *instance);
 

@@ -346,6 +346,21 @@ int record_list(const char *instance, int (*visit)(const struct record *record, 
     return rc < 0 ? rc : 0;
 }
 
+int record_list_container(const char *instance, const char *container_id,
+                          int (*visit)(const struct record *record, void *cookie), void *cookie,
+                          struct error *err)
+{
+    autofree char *path = record_dir(instance, container_id);
+
+    if (!path) {
+        return error_sys(err, -ENOMEM, "records");
+    }
+    if (!*container_id || container_id[0] == '.' || strchr(container_id, '/')) {
+        return 0;
+    }
+    return list_container(path, container_id, visit, cookie);
+}
+
 void record_tidy(const char *instance)
 {
     autofree char *top = str_printf("%s/attachments", instance);

@@ -39,6 +39,9 @@ int netns_copy(int fd, const char *name, int *ret_fd, struct error *err);
  */
 int netns_create(const char *path, struct error *err);
 
+/* Binds a namespace that is there to path, which is created and must not exist. */
+int netns_bind(int fd, const char *path, struct error *err);
+
 /* Unbinds and removes path; one that is missing, or bound to nothing, is fine. */
 int netns_delete(const char *path, struct error *err);
 

@@ -111,6 +111,24 @@ int netns_create(const char *path, struct error *err)
     return rc;
 }
 
+int netns_bind(int fd, const char *path, struct error *err)
+{
+    autoclose int file = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+    char source[64];
+
+    if (file < 0) {
+        return error_sys(err, -errno, "create %s", path);
+    }
+    snprintf(source, sizeof(source), "/proc/thread-self/fd/%d", fd);
+    if (mount(source, path, NULL, MS_BIND, NULL) < 0) {
+        int rc = error_sys(err, -errno, "bind a network namespace to %s", path);
+
+        unlink(path);
+        return rc;
+    }
+    return 0;
+}
+
 int netns_delete(const char *path, struct error *err)
 {
     if (umount2(path, MNT_DETACH) < 0 && errno != EINVAL && errno != ENOENT) {
