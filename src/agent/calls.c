@@ -106,6 +106,23 @@ static void count(struct call *call)
     }
 }
 
+/* From the worker's thread, which has the answer first. */
+static void answer_early(struct call *call)
+{
+    const struct cni_call *cni = &call->cni_call;
+    size_t len = call->output ? strlen(call->output) : 0;
+
+    if (!call->output) {
+        return;
+    }
+    if (cni->rc < 0) {
+        rpc_refuse_early(call->request, (int)cni_error_code(&cni->err), cni->err.text, call->output,
+                         len);
+    } else {
+        rpc_answer_early(call->request, call->output, len);
+    }
+}
+
 static void answer(struct call *call)
 {
     const struct cni_call *cni = &call->cni_call;
@@ -126,16 +143,6 @@ static void answer(struct call *call)
 }
 
 /* ---- the work ---- */
-
-static int open_spans(const struct call *call)
-{
-    int fd = -1;
-
-    if (call->cni.spans && *call->cni.spans) {
-        span_open(call->cni.spans, &fd); /* off when it can't be opened */
-    }
-    return fd;
-}
 
 /* Time that went before the work began is told apart from it. */
 static void note_waits(const struct call *call, int span_fd, int64_t begun_ns)
@@ -170,15 +177,16 @@ static void run(struct job *job, struct kind_env *env)
         cni_call_fail(&call->cni_call, &err);
         return;
     }
-    env->span_fd = open_spans(call);
+    kind_env_spans(env, call->cni.spans);
     note_waits(call, env->span_fd, clock_ns());
     cni_call_run(&call->cni_call, env, call->deadline_ns);
     if (call->cni_call.rc == -ESTALE && call->cni_call.conf.attachment.part) {
         run_without_part(call, env);
     }
-    cleanup_fd(&env->span_fd);
-    env->span_fd = -1;
     call->output = cni_call_output(&call->cni_call);
+    if (strcmp(call->cni_call.verb->name, "STATUS") != 0) {
+        answer_early(call);
+    }
 }
 
 static void done(struct job *job)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
@@ -188,16 +189,22 @@ int file_lock(const char *path, bool shared, int *ret_fd)
     return 0;
 }
 
-int boot_id(char out[37])
+static char this_boot[37]; /* "" when it can't be read */
+
+static void read_boot_id(void)
 {
     autoclose int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 
-    if (fd < 0) {
-        return -errno;
+    if (fd < 0 || read(fd, this_boot, 36) != 36) {
+        this_boot[0] = '\0';
     }
-    if (read(fd, out, 36) != 36) {
-        return -EIO;
-    }
-    out[36] = '\0';
-    return 0;
+}
+
+int boot_id(char out[37])
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT; /* it never changes while we live */
+
+    pthread_once(&once, read_boot_id);
+    memcpy(out, this_boot, sizeof(this_boot));
+    return *out ? 0 : -EIO;
 }

@@ -236,8 +236,8 @@ static int open_env(const struct cni_call *call, const struct cni_request *reque
                          call->conf.attachment.kind->type, (int)geteuid());
     }
     rc = kind_env_open(env, call->conf.instance, NULL, err);
-    if (rc == 0 && request->spans && *request->spans) {
-        span_open(request->spans, &env->span_fd); /* spans are off when it can't be opened */
+    if (rc == 0) {
+        kind_env_spans(env, request->spans);
     }
     return rc;
 }

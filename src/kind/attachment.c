@@ -88,7 +88,7 @@ int attachment_open_pod(struct kind_env *env, struct attachment *at, struct erro
         at->netns_fd = -1;
         return error_set(err, -EINVAL, "%s is the host's own network namespace", at->netns_path);
     }
-    rc = netlink_open(at->netns_fd, &at->pod, err);
+    rc = netlink_open_at(at->netns_fd, env->host_netns_fd, &at->pod, err);
     if (rc == 0 && env->shared) {
         netlink_use_funnel(at->pod, env->shared->funnel);
     }

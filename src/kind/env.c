@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -30,8 +31,24 @@ int kind_env_open(struct kind_env *env, const char *instance, struct kind_shared
     return rc;
 }
 
+void kind_env_spans(struct kind_env *env, const char *path)
+{
+    if (path && *path && env->span_path && !strcmp(path, env->span_path)) {
+        return;
+    }
+    cleanup_fd(&env->span_fd);
+    free(env->span_path);
+    env->span_fd = -1;
+    env->span_path = path && *path ? strdup(path) : NULL;
+    if (env->span_path) {
+        span_open(env->span_path, &env->span_fd);
+    }
+}
+
 void kind_env_close(struct kind_env *env)
 {
+    free(env->span_path);
+    env->span_path = NULL;
     netlink_close(env->host);
     ovsdb_close(env->ovs);
     cleanup_fd(&env->host_netns_fd);

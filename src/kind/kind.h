@@ -91,6 +91,7 @@ struct kind_env {
     const char *instance;
     int64_t deadline_ns;  /* on clock_ns() */
     int span_fd;          /* -1: no spans */
+    char *span_path;      /* of it, when kind_env_spans opened it */
     int host_netns_fd;    /* the host's network namespace */
     struct netlink *host; /* a socket in it */
     struct ovsdb *ovs;    /* connected on first use, by kind_env_ovs */
@@ -143,6 +144,10 @@ const struct kind *kind_find(const char *type);
 int kind_env_open(struct kind_env *env, const char *instance, struct kind_shared *shared,
                   struct error *err);
 void kind_env_close(struct kind_env *env);
+
+/* Spans go to the file of that name (NULL or "": nowhere; nor when it can't be opened). It stays
+ * open until another is named. */
+void kind_env_spans(struct kind_env *env, const char *path);
 
 /* The OVSDB connection for a configuration; made anew when the last one was lost. */
 int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsdb **ret,

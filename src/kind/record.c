@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Attachment records: <instance>/attachments/<containerID>/<ifname>@<network>.json. A line is
- * written as a claim before anything is made, so that GC can find what a killed ADD left, and the
- * whole truth as a second line at the end: the last whole line counts, so that no step needs
+ * written as a claim before anything is made, so that GC can find what a killed ADD left, and what
+ * was made as a second line at the end, whose keys count over the first one's: no step needs
  * another file. Not synced: a record means nothing after a reboot, and says which boot.
  */
 #include "kind/kind.h"
@@ -63,7 +63,8 @@ static json_t *ips_to_json(const struct ipam_result *result)
     return ips;
 }
 
-static json_t *record_to_json(const struct attachment *at, const char *state)
+/* What is known before anything is made. */
+static json_t *claim_to_json(const struct attachment *at)
 {
     char boot[37] = "", mac[MAC_TEXT_MAX];
     struct netns_id netns = {0};
@@ -73,9 +74,9 @@ static json_t *record_to_json(const struct attachment *at, const char *state)
     netns_identify(at->netns_fd, &netns);
     json =
         json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:s}", "v", 1, "state",
-                  state, "network", at->key.network, "containerId", at->key.container_id, "ifname",
-                  at->key.ifname, "kind", at->kind->type, "tenant", at->conf.tenant, "netns",
-                  at->netns_path, "netnsDevice", (json_int_t)netns.device, "netnsInode",
+                  "adding", "network", at->key.network, "containerId", at->key.container_id,
+                  "ifname", at->key.ifname, "kind", at->kind->type, "tenant", at->conf.tenant,
+                  "netns", at->netns_path, "netnsDevice", (json_int_t)netns.device, "netnsInode",
                   (json_int_t)netns.inode, "bootId", boot, "mac", mac_format(&at->mac, mac));
     if (!json) {
         return NULL;
@@ -99,26 +100,36 @@ static json_t *record_to_json(const struct attachment *at, const char *state)
     if (at->conf_json) {
         json_object_set(json, "conf", (json_t *)at->conf_json);
     }
-    if (strcmp(state, "ready") != 0) {
-        return json;
-    }
-    json_object_set_new(json, "ifindex", json_integer(at->ifindex));
-    json_object_set_new(json, "mtu", json_integer(at->mtu));
-    json_object_set_new(json, "nic", json_string(at->kind->nic));
-    if (at->has_host_end) {
-        json_object_set_new(json, "hostDevice", json_string(at->host_name));
-    }
-    json_object_set_new(json, "ips", ips_to_json(&at->result));
     return json;
 }
 
-static int write_line(int fd, const struct attachment *at, const char *state)
+/* What was made. */
+static json_t *made_to_json(const struct attachment *at)
 {
-    autojson json_t *json = record_to_json(at, state);
-    autofree char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-    autofree char *line = text ? str_printf("%s\n", text) : NULL;
+    json_t *json = json_pack("{s:s, s:I, s:I, s:s, s:o}", "state", "ready", "ifindex",
+                             (json_int_t)at->ifindex, "mtu", (json_int_t)at->mtu, "nic",
+                             at->kind->nic, "ips", ips_to_json(&at->result));
 
-    return line ? fd_write_all(fd, line, strlen(line)) : -ENOMEM;
+    if (json && at->has_host_end) {
+        json_object_set_new(json, "hostDevice", json_string(at->host_name));
+    }
+    return json;
+}
+
+/* One line, in one write; json (NULL: no memory) is stolen. */
+static int write_line(int fd, json_t *json)
+{
+    size_t size = json ? json_dumpb(json, NULL, 0, JSON_COMPACT) : 0;
+    autofree char *line = size ? malloc(size + 1) : NULL;
+    int rc = -ENOMEM;
+
+    if (line) {
+        json_dumpb(json, line, size, JSON_COMPACT);
+        line[size] = '\n';
+        rc = fd_write_all(fd, line, size + 1);
+    }
+    json_decref(json);
+    return rc;
 }
 
 int record_claim(const struct kind_env *env, struct attachment *at, struct error *err)
@@ -146,7 +157,7 @@ int record_claim(const struct kind_env *env, struct attachment *at, struct error
                          at->key.container_id, at->key.ifname, at->key.network);
     }
     if (rc == 0) {
-        rc = write_line(fd, at, "adding");
+        rc = write_line(fd, claim_to_json(at));
         if (rc < 0) {
             unlink(path);
         }
@@ -160,7 +171,7 @@ int record_claim(const struct kind_env *env, struct attachment *at, struct error
 
 int record_finish(struct attachment *at, struct error *err)
 {
-    int rc = write_line(at->record_fd, at, "ready");
+    int rc = write_line(at->record_fd, made_to_json(at));
 
     return rc < 0 ? error_sys(err, rc, "write the record of container %s", at->key.container_id)
                   : 0;
@@ -168,30 +179,46 @@ int record_finish(struct attachment *at, struct error *err)
 
 int record_join(const char *instance, const struct record *record, struct error *err)
 {
-    autojson json_t *json = json_copy(record->json);
-    autofree char *path = record_path(instance, &record->key), *text = NULL, *line = NULL;
+    autofree char *path = record_path(instance, &record->key);
     autoclose int fd = path ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
-    int rc;
+    int rc = fd < 0 ? -errno : write_line(fd, json_pack("{s:b}", "joined", 1));
 
-    json_object_set_new(json, "joined", json_true());
-    text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-    line = text ? str_printf("%s\n", text) : NULL;
-    rc = !line ? -ENOMEM : fd < 0 ? -errno : fd_write_all(fd, line, strlen(line));
     return rc < 0 ? error_sys(err, rc, "write %s", path ? path : "the record") : 0;
 }
 
-/* The last line that ends as one; what a kill tore off behind it does not count. */
-static const char *last_line(const char *data, size_t *len)
+/*
+ * All whole lines, each later one's keys over the earlier ones'; what a kill tore off behind the
+ * last does not count.
+ */
+static int merge_lines(const char *data, size_t len, json_t **ret, struct error *err)
 {
-    const char *end = memrchr(data, '\n', *len), *start;
+    autojson json_t *all = NULL;
+    const char *newline;
 
-    if (!end) {
-        return data;
-    }
-    start = memrchr(data, '\n', (size_t)(end - data));
-    start = start ? start + 1 : data;
-    *len = (size_t)(end - start);
-    return start;
+    do {
+        autojson json_t *line = NULL;
+        size_t line_len;
+        int rc;
+
+        newline = memchr(data, '\n', len);
+        if (!newline && all) {
+            break;
+        }
+        line_len = newline ? (size_t)(newline - data) : len;
+        rc = json_parse(data, line_len, &line, err);
+        if (rc < 0) {
+            return rc;
+        }
+        if (all) {
+            json_object_update(all, line);
+        } else {
+            all = take_ptr(line);
+        }
+        data += line_len + 1;
+        len -= newline ? line_len + 1 : line_len;
+    } while (newline && len);
+    *ret = take_ptr(all);
+    return 0;
 }
 
 static int record_parse(const char *data, size_t len, struct record *ret, struct error *err)
@@ -199,9 +226,8 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
     struct record record = RECORD_EMPTY;
     int64_t device = 0, inode = 0, part = 0;
     const char *mac = "";
-    const char *start = last_line(data, &len);
     json_t *json = NULL;
-    int rc = json_parse(start, len, &json, err);
+    int rc = merge_lines(data, len, &json, err);
 
     if (rc < 0) {
         return rc;

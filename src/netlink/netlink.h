@@ -90,6 +90,9 @@ struct netlink; /* a NETLINK_ROUTE socket in one network namespace; one thread a
 
 /* Opens the socket inside the namespace (-1: the calling thread's); it stays there for good. */
 int netlink_open(int netns_fd, struct netlink **ret, struct error *err);
+
+/* The same for a thread whose own namespace is home: it need not be looked up. */
+int netlink_open_at(int netns_fd, int home_fd, struct netlink **ret, struct error *err);
 void netlink_close(struct netlink *nl);
 void cleanup_netlink(struct netlink **nl);
 #define autonetlink __attribute__((cleanup(cleanup_netlink)))

@@ -70,6 +70,21 @@ int netlink_open(int netns_fd, struct netlink **ret, struct error *err)
     return rc < 0 ? rc : netlink_attach(take_fd(&fd), ret, err);
 }
 
+int netlink_open_at(int netns_fd, int home_fd, struct netlink **ret, struct error *err)
+{
+    autoclose int fd = -1;
+    int rc = netns_enter(netns_fd, NULL, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = open_socket(&fd, err);
+    if (netns_enter(home_fd, NULL, NULL) < 0) {
+        return error_set(err, -EIO, "cannot get back to the first network namespace");
+    }
+    return rc < 0 ? rc : netlink_attach(take_fd(&fd), ret, err);
+}
+
 void netlink_close(struct netlink *nl)
 {
     if (nl) {

@@ -27,8 +27,9 @@ struct rpc_peer {
     uv_poll_t poll;
     struct rpc_server *server;
     int fd;
-    bool closing;
+    bool closing, closed; /* closed: the loop has let go of it */
     size_t n_requests;
+    size_t n_links; /* requests that may still send: the descriptor stays open */
     struct rpc_request *requests;
     struct unsent *unsent, **unsent_last;
     size_t unsent_bytes;
@@ -63,12 +64,20 @@ static void unsent_free(struct unsent *unsent)
     free(unsent);
 }
 
+static void peer_free_unused(struct rpc_peer *peer)
+{
+    if (peer->closed && peer->n_links == 0) {
+        close(peer->fd);
+        free(peer);
+    }
+}
+
 static void on_peer_closed(uv_handle_t *handle)
 {
     struct rpc_peer *peer = handle->data;
 
-    close(peer->fd);
-    free(peer);
+    peer->closed = true;
+    peer_free_unused(peer);
 }
 
 static void request_unlink(struct rpc_request *request)
@@ -192,9 +201,13 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 
 static void request_free(struct rpc_request *request)
 {
+    struct rpc_peer *link = request->link;
+
     json_decref(request->json);
     rpc_message_clear(&request->message);
     free(request);
+    link->n_links--;
+    peer_free_unused(link);
 }
 
 static int request_parse(struct rpc_request *request, struct error *err)
@@ -232,7 +245,8 @@ static void take_request(struct rpc_peer *peer, struct rpc_message *message)
         return;
     }
     request->message = *message;
-    request->peer = peer;
+    request->peer = request->link = peer;
+    peer->n_links++;
     request->next = peer->requests;
     if (peer->requests) {
         peer->requests->prev = request;
@@ -349,19 +363,36 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     }
 }
 
-/* Sends the reply {"id", what: value} (stolen) and frees the request. */
+/* {"id", what: value} (stolen) as text; new. */
+static char *reply_header(const struct rpc_request *request, const char *what, json_t *value)
+{
+    autojson json_t *json = json_pack("{s:I, s:o}", "id", (json_int_t)request->id, what, value);
+
+    return json ? json_dumps(json, JSON_COMPACT) : NULL;
+}
+
+static json_t *error_value(int code, const char *msg)
+{
+    char text[1024];
+
+    snprintf(text, sizeof(text), "%s", msg);
+    str_make_utf8(text);
+    return json_pack("{s:i, s:s}", "code", code, "msg", text);
+}
+
+/* Sends the reply, unless that was done early, and frees the request. */
 static void reply(struct rpc_request *request, const char *what, json_t *value,
                   const struct rpc_part *rest)
 {
     struct rpc_peer *peer = request->peer;
-    autojson json_t *json = json_pack("{s:I, s:o}", "id", (json_int_t)request->id, what, value);
-    autofree char *header = peer && json ? json_dumps(json, JSON_COMPACT) : NULL;
+    bool answered = request->answered;
+    autofree char *header = reply_header(request, what, value);
     struct rpc_part part = *rest;
     int rc = -ENOMEM;
 
     request_unlink(request);
     request_free(request);
-    if (!peer) {
+    if (!peer || answered) {
         return;
     }
     if (header) {
@@ -389,11 +420,28 @@ void rpc_refuse(struct rpc_request *request, int code, const char *msg, const vo
                 size_t body_len)
 {
     struct rpc_part part = {.body = body, .body_len = body_len};
-    char text[1024];
 
-    snprintf(text, sizeof(text), "%s", msg);
-    str_make_utf8(text);
-    reply(request, "error", json_pack("{s:i, s:s}", "code", code, "msg", text), &part);
+    reply(request, "error", error_value(code, msg), &part);
+}
+
+static void reply_early(struct rpc_request *request, const char *what, json_t *value,
+                        const void *body, size_t body_len)
+{
+    autofree char *header = reply_header(request, what, value);
+    struct rpc_part part = {.header = header, .body = body, .body_len = body_len};
+
+    request->answered = header && rpc_send(request->link->fd, &part) == 0;
+}
+
+void rpc_answer_early(struct rpc_request *request, const void *body, size_t body_len)
+{
+    reply_early(request, "result", json_object(), body, body_len);
+}
+
+void rpc_refuse_early(struct rpc_request *request, int code, const char *msg, const void *body,
+                      size_t body_len)
+{
+    reply_early(request, "error", error_value(code, msg), body, body_len);
 }
 
 /* ---- the socket ---- */

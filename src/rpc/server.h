@@ -28,7 +28,9 @@ struct rpc_request {
      */
     void (*gone)(struct rpc_request *request);
 
-    json_t *json; /* the room's own, and so on */
+    json_t *json;          /* the room's own, and so on */
+    struct rpc_peer *link; /* the same as peer, and not forgotten when that is gone */
+    bool answered;
     struct rpc_request *next, *prev;
 };
 
@@ -66,6 +68,15 @@ void **rpc_peer_data(struct rpc_peer *peer);
 void rpc_answer(struct rpc_request *request, json_t *result, const void *body, size_t body_len,
                 const int *fds, size_t n_fds);
 
-/* The same with an error: {"code", "msg"}. */
+/*
+ * Sends the answer now, from any thread while nobody else touches the request; rpc_answer or
+ * rpc_refuse on the loop's thread is due all the same, and then only frees it. Where the socket has
+ * no room, it sends.
+ */
+void rpc_answer_early(struct rpc_request *request, const void *body, size_t body_len);
+void rpc_refuse_early(struct rpc_request *request, int code, const char *msg, const void *body,
+                      size_t body_len);
+
+/* As rpc_answer, with an error: {"code", "msg"}. */
 void rpc_refuse(struct rpc_request *request, int code, const char *msg, const void *body,
                 size_t body_len);
