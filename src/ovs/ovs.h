@@ -127,9 +127,12 @@ int ovs_batcher_start(const char *socket_path, struct ovs_batcher **ret, struct 
 void ovs_batcher_stop(struct ovs_batcher *batcher);
 
 /*
- * As ovs_ports_add: makes these n ports, all or none, and blocks until ovs-vswitchd has made each.
- * Another caller's failure in the same transaction (a name taken, a bridge missing) does not fail
- * it. Any number of threads may call.
+ * As ovs_ports_add: makes these n ports, all or none, and blocks until ovs-vswitchd has made each,
+ * or the deadline, and up to 4 s past it. Another caller's failure in the same transaction (a name
+ * taken, a bridge missing) does not fail it. Any number of threads may call. Also: -ENOENT,
+ * -ECONNREFUSED when no server is there (one that was is waited for, 5 s); -ECANCELED, stopped;
+ * -EAGAIN, to be tried again: 100000 ports wait already, or the connection was lost in the middle
+ * and a port without an owner is there now.
  */
 int ovs_batcher_add(struct ovs_batcher *batcher, const struct ovs_port_spec *specs, size_t n,
                     int64_t deadline_ns, int *ret_ofports, struct error *err);

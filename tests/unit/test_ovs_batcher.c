@@ -51,9 +51,9 @@ static struct ovs_batcher *batcher;
 
 static void say(struct server *server, json_t *message)
 {
-    autojson json_t *owned = message;
     autofree char *text = json_dumps(message, 0);
 
+    json_decref(message);
     assert_non_null(text);
     fd_write_all(server->fd, text, strlen(text));
 }
