@@ -17,7 +17,7 @@ const struct agent_options agent_options_default = {
     .create_width = 2,
     .change_width = 2,
     .remove_width = 0,
-    .quick_width = 1,
+    .quick_width = 2,
     .slow_width = 512,
 };
 

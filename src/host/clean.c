@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -203,6 +204,31 @@ static void clean_bench_run(const char *name, void *cookie)
     for_names(path, clean_namespace, &left);
 }
 
+static void clean_pool_namespace(const char *name, void *cookie)
+{
+    struct clean *clean = cookie;
+    autofree char *path = str_printf("%s/pool/%s", clean->instance, name);
+    struct error err = {0};
+    int rc = path ? netns_delete(path, &err) : error_sys(&err, -ENOMEM, "path");
+
+    clean->report->namespaces += rc == 0;
+    note(clean, rc, &err);
+}
+
+/* An agent would go on serving what is taken away under it. */
+static int check_no_agent(const char *instance, struct error *err)
+{
+    autofree char *path = str_printf("%s/sluiced.lock", instance), *pid = NULL;
+    autoclose int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        fd_read_all(fd, 16, &pid, NULL);
+        return error_set(err, -EBUSY, "an agent serves instance %s (process %s): stop it first",
+                         instance, pid ? pid : "?");
+    }
+    return 0;
+}
+
 /* A bench at work would have its pods taken away under it. */
 static int check_no_bench(const char *instance, struct error *err)
 {
@@ -220,7 +246,9 @@ static int check_no_bench(const char *instance, struct error *err)
 /* Only what Sluice keeps there: a directory that a user named may hold other things. */
 static void clean_files(struct clean *clean)
 {
-    static const char *const ours[] = {"attachments", "bench", "ipam", "ovs.lock", "ports.lock"};
+    static const char *const ours[] = {"attachments",  "bench",        "ipam",
+                                       "ovs.lock",     "ports.lock",   "pool",
+                                       "sluiced.lock", "sluiced.sock", "state"};
     struct error err = {0};
 
     for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
@@ -242,8 +270,12 @@ static int clean_instance(const char *instance, bool all_marks, struct host_clea
     struct ovs_private_status ovs;
     struct error later = {0};
     char socket_path[PATH_MAX];
+    autofree char *pool = str_printf("%s/pool", instance);
     int rc = check_no_bench(instance, err);
 
+    if (rc == 0) {
+        rc = check_no_agent(instance, err);
+    }
     if (rc == 0) {
         rc = kind_env_open(&clean.env, instance, NULL, err);
         clean.env.deadline_ns = clock_ns() + DEADLINE_S * NSEC_PER_SEC;
@@ -266,6 +298,9 @@ static int clean_instance(const char *instance, bool all_marks, struct host_clea
         report->switches++;
     }
     note(&clean, ovs_private_down(instance, &later), &later);
+    if (pool) {
+        for_names(pool, clean_pool_namespace, &clean);
+    }
     if (!clean.first.errnum) {
         clean_files(&clean);
     }
