@@ -134,8 +134,7 @@ static void on_admitted(struct gate_ticket *ticket, int rc)
         tell_admitted(lease);
         return;
     }
-    snprintf(text, sizeof(text), "gate %s: no permit within %d ms",
-             span_stages[ticket->stage].name,
+    snprintf(text, sizeof(text), "gate %s: no permit within %d ms", span_stages[ticket->stage].name,
              (int)((ticket->deadline_ns - ticket->asked_ns) / NSEC_PER_MSEC));
     lease_end(lease);
     rpc_refuse(request, ETIMEDOUT, text, NULL, 0);
@@ -203,8 +202,10 @@ static void gate_release_method(struct agent *agent, struct rpc_request *request
         rpc_refuse(request, ENOENT, "lease: this connection holds none of that number", NULL, 0);
         return;
     }
-    rpc_answer(request, NULL, NULL, 0, NULL, 0);
+    /* Whoever is next hears of it first; and an answer may close the connection, and so end the
+     * lease. */
     lease_end(lease);
+    rpc_answer(request, NULL, NULL, 0, NULL, 0);
 }
 
 static json_t *stage_json(const struct agent *agent, size_t stage, int64_t now_ns)
@@ -212,13 +213,13 @@ static json_t *stage_json(const struct agent *agent, size_t stage, int64_t now_n
     struct gate_view view;
 
     gate_view(agent->gates, stage, now_ns, &view);
-    return json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "stage",
-        span_stages[stage].name, "limit", (json_int_t)view.limit, "held", (json_int_t)view.held,
-        "waiting", (json_int_t)view.waiting, "tenants_waiting", (json_int_t)view.tenants,
-        "longest_wait_ns", (json_int_t)view.longest_wait_ns, "admitted", (json_int_t)view.admitted,
-        "expired", (json_int_t)view.expired, "given_up", (json_int_t)view.given_up, "refused",
-        (json_int_t)view.refused, "wait_sum_s", view.wait->sum, "hold_sum_s", view.hold->sum);
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "stage",
+                     span_stages[stage].name, "limit", (json_int_t)view.limit, "held",
+                     (json_int_t)view.held, "waiting", (json_int_t)view.waiting, "tenants_waiting",
+                     (json_int_t)view.tenants, "longest_wait_ns", (json_int_t)view.longest_wait_ns,
+                     "admitted", (json_int_t)view.admitted, "expired", (json_int_t)view.expired,
+                     "given_up", (json_int_t)view.given_up, "refused", (json_int_t)view.refused,
+                     "wait_sum_s", view.wait->sum, "hold_sum_s", view.hold->sum);
 }
 
 static void gate_show_method(struct agent *agent, struct rpc_request *request)
@@ -264,29 +265,19 @@ static void gate_save_method(struct agent *agent, struct rpc_request *request)
         agent_refuse(request, &err);
         return;
     }
-    rpc_answer(request, json_pack("{s:s, s:O}", "file", path, "limits",
-                                  json_object_get(limits, "limits")),
+    rpc_answer(request,
+               json_pack("{s:s, s:O}", "file", path, "limits", json_object_get(limits, "limits")),
                NULL, 0, NULL, 0);
 }
 
-const struct agent_method agent_gate_methods[] = {
-    {"gate.acquire", gate_acquire_method}, {"gate.release", gate_release_method},
-    {"gate.save", gate_save_method},       {"gate.set", gate_set_method},
-    {"gate.show", gate_show_method},       {0},
-};
-
-/* ---- start and stop ---- */
-
-int agent_gates_load(struct agent *agent, struct error *err)
+/* -ENOENT: none are saved. */
+static int load_saved(struct agent *agent, struct error *err)
 {
     autofree char *path = settings_path(agent), *text = NULL;
     autojson json_t *json = NULL;
     size_t len;
     int rc = path ? file_read(path, GATES_FILE_MAX, &text, &len) : -ENOMEM;
 
-    if (rc == -ENOENT) {
-        return 0;
-    }
     if (rc < 0) {
         return error_sys(err, rc, "read %s", path ? path : GATES_FILE);
     }
@@ -299,6 +290,40 @@ int agent_gates_load(struct agent *agent, struct error *err)
     }
     agent_gates_changed(agent);
     return 0;
+}
+
+static void gate_load_method(struct agent *agent, struct rpc_request *request)
+{
+    struct error err = {0};
+    int rc = load_saved(agent, &err);
+
+    if (rc == -ENOENT) {
+        error_wrap(&err, "no limits are saved");
+    }
+    if (rc < 0) {
+        agent_refuse(request, &err);
+        return;
+    }
+    rpc_answer(request, gates_limits(agent->gates), NULL, 0, NULL, 0);
+}
+
+const struct agent_method agent_gate_methods[] = {
+    {"gate.acquire", gate_acquire_method},
+    {"gate.load", gate_load_method},
+    {"gate.release", gate_release_method},
+    {"gate.save", gate_save_method},
+    {"gate.set", gate_set_method},
+    {"gate.show", gate_show_method},
+    {0},
+};
+
+/* ---- start and stop ---- */
+
+int agent_gates_load(struct agent *agent, struct error *err)
+{
+    int rc = load_saved(agent, err);
+
+    return rc == -ENOENT ? 0 : rc;
 }
 
 static void on_gate_timer(uv_timer_t *timer)
