@@ -5,7 +5,8 @@
  * How long a permit is on its way: from the moment its holder begins to give it back to the moment
  * the next has it in hand. Many wait at one gate of the agent that serves INSTANCE, and at one lock
  * of poll_server.py on PORT; nobody keeps a permit, so that nothing but handing over is measured.
- * The cases take turns, REPEATS times; the last lines are medians over the repeats.
+ * Beside them, as the floor: a message to another process and back. The cases take turns, REPEATS
+ * times; the last lines are medians over the repeats.
  */
 #include "rpc/call.h"
 #include "stats/stats.h"
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define STAGE        "cni"
@@ -40,7 +42,7 @@ struct sample {
 struct server;
 
 struct test {
-    const struct server *server;
+    struct server *server;
     int limit, waiters;
     struct sample samples[REPEATS_MAX];
 };
@@ -50,10 +52,11 @@ struct server {
     pid_t pid;
     /* Puts the waiters behind `limit` permits that it holds, gives those back, and passes every
      * permit on until all have had one. */
-    int (*run)(const struct server *server, const struct test *test, struct error *err);
+    int (*run)(struct server *server, const struct test *test, struct error *err);
     const char *instance; /* the agent's */
     int port;             /* the other's */
     struct clock *clock;
+    struct sample *sample; /* of the run */
 };
 
 /* When permits were given back, and when they came to hand: the n-th is what the n-th became, since
@@ -74,7 +77,7 @@ static int64_t own_cpu_ns(void)
 }
 
 /* All wait: the clock starts. */
-static void clock_begin(const struct server *server)
+static void clock_begin(struct server *server)
 {
     struct clock *clock = server->clock;
 
@@ -83,7 +86,7 @@ static void clock_begin(const struct server *server)
     proc_cpu_ns(server->pid, &clock->server_cpu_ns);
 }
 
-static struct sample clock_end(const struct server *server)
+static struct sample clock_end(struct server *server)
 {
     struct clock *clock = server->clock;
     autofree double *us = calloc(clock->n_taken, sizeof(*us));
@@ -168,8 +171,8 @@ static int open_clients(const char *instance, struct agent_client *client, struc
     return 0;
 }
 
-static int agent_queue(const struct server *server, const struct test *test,
-                       struct agent_client *client, struct error *err)
+static int agent_queue(struct server *server, const struct test *test, struct agent_client *client,
+                       struct error *err)
 {
     int64_t deadline_ns = clock_ns() + WAIT_S * NSEC_PER_SEC;
     int holder = client->fds[CONNECTIONS];
@@ -241,7 +244,7 @@ static int agent_pass_on(const struct test *test, struct agent_client *client, s
     return 0;
 }
 
-static int agent_run_test(const struct server *server, const struct test *test, struct error *err)
+static int agent_run_test(struct server *server, const struct test *test, struct error *err)
 {
     struct agent_client client;
     int rc = open_clients(server->instance, &client, err);
@@ -255,6 +258,9 @@ static int agent_run_test(const struct server *server, const struct test *test, 
         }
         close(take_fd(&client.fds[CONNECTIONS]));
         rc = agent_pass_on(test, &client, server->clock, err);
+    }
+    if (rc == 0) {
+        *server->sample = clock_end(server);
     }
     for (size_t i = 0; i < ARRAY_SIZE(client.fds); i++) {
         cleanup_fd(&client.fds[i]);
@@ -298,13 +304,13 @@ static int http_call(int port, const char *operation, int limit)
     return rc < 0 ? rc : http_end(fd);
 }
 
-static int poll_give(const struct server *server, const struct test *test)
+static int poll_give(struct server *server, const struct test *test)
 {
     server->clock->given_ns[server->clock->n_given++] = clock_ns();
     return http_call(server->port, "release", test->limit);
 }
 
-static int poll_pass_on(const struct server *server, const struct test *test, struct pollfd *fds)
+static int poll_pass_on(struct server *server, const struct test *test, struct pollfd *fds)
 {
     struct clock *clock = server->clock;
     int rc = 0;
@@ -324,7 +330,7 @@ static int poll_pass_on(const struct server *server, const struct test *test, st
     return rc;
 }
 
-static int poll_run_test(const struct server *server, const struct test *test, struct error *err)
+static int poll_run_test(struct server *server, const struct test *test, struct error *err)
 {
     autofree struct pollfd *fds = calloc((size_t)test->waiters, sizeof(*fds));
     int rc = fds ? 0 : -ENOMEM;
@@ -344,7 +350,63 @@ static int poll_run_test(const struct server *server, const struct test *test, s
         }
     }
     rc = rc < 0 ? rc : poll_pass_on(server, test, fds);
+    if (rc == 0) {
+        *server->sample = clock_end(server);
+    }
     return rc < 0 ? error_sys(err, rc, "poll_server.py") : 0;
+}
+
+/* ---- no server at all: what a message there and back takes between two processes here ---- */
+
+static void echo(int fd)
+{
+    struct pollfd pfd = {.fd = fd, .events = POLLIN};
+    char buffer[64];
+    ssize_t n;
+
+    while (poll(&pfd, 1, -1) > 0 && (n = recv(fd, buffer, sizeof(buffer), 0)) > 0) {
+        (void)send(fd, buffer, (size_t)n, MSG_NOSIGNAL);
+    }
+}
+
+static int echo_pass_on(const struct test *test, struct clock *clock, int fd)
+{
+    struct pollfd pfd = {.fd = fd, .events = POLLIN};
+    char buffer[64] = "";
+
+    while (clock->n_taken < (size_t)test->waiters) {
+        clock->given_ns[clock->n_given++] = clock_ns();
+        if (send(fd, buffer, sizeof(buffer), MSG_NOSIGNAL) < 0 ||
+            poll(&pfd, 1, WAIT_S * 1000) <= 0 || recv(fd, buffer, sizeof(buffer), 0) <= 0) {
+            return -EIO;
+        }
+        clock->taken_ns[clock->n_taken++] = clock_ns();
+    }
+    return 0;
+}
+
+static int echo_run_test(struct server *server, const struct test *test, struct error *err)
+{
+    int fds[2], rc;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) {
+        return error_sys(err, -errno, "socketpair");
+    }
+    server->pid = fork();
+    if (server->pid == 0) {
+        close(fds[0]);
+        echo(fds[1]);
+        _exit(0);
+    }
+    close(fds[1]);
+    clock_begin(server);
+    rc = server->pid < 0 ? -errno : echo_pass_on(test, server->clock, fds[0]);
+    if (rc == 0) {
+        *server->sample = clock_end(server);
+    }
+    close(fds[0]);
+    waitpid(server->pid, NULL, 0);
+    return rc < 0 ? error_sys(err, rc, "echo") : 0;
 }
 
 /* ---- the table ---- */
@@ -421,12 +483,13 @@ static int run_all(struct test *tests, size_t n_tests, size_t repeats, struct er
         for (size_t i = 0; i < n_tests; i++) {
             struct test *test = &tests[i];
             struct sample *sample = &test->samples[repeat];
-            int rc = test->server->run(test->server, test, err);
+            int rc;
 
+            test->server->sample = sample;
+            rc = test->server->run(test->server, test, err);
             if (rc < 0) {
                 return error_wrap(err, "%s, limit %d", test->server->name, test->limit);
             }
-            *sample = clock_end(test->server);
             printf("%zu: %-14s limit %2d, %5d waiters: p50 %7.1f us, p99 %8.1f us, max %9.1f us, "
                    "wall %.3f s, CPU %.3f s + %.3f s\n",
                    repeat + 1, test->server->name, test->limit, test->waiters, sample->p50_us,
@@ -445,7 +508,8 @@ int main(int argc, char **argv)
     struct clock clock = {calloc(2 * MANY, sizeof(int64_t)), calloc(MANY, sizeof(int64_t))};
     struct server agent = {"sluiced", .run = agent_run_test, .clock = &clock};
     struct server polling = {"poll_server.py", .run = poll_run_test, .clock = &clock};
-    struct test tests[3 * ARRAY_SIZE(limits)] = {0};
+    struct server echoing = {"(bare echo)", .run = echo_run_test, .clock = &clock};
+    struct test tests[3 * ARRAY_SIZE(limits) + 1] = {0};
     int64_t agent_pid, port, poll_pid, repeats;
     struct error err = {0};
     size_t n = 0;
@@ -461,6 +525,7 @@ int main(int argc, char **argv)
     agent.pid = (pid_t)agent_pid;
     polling.port = (int)port;
     polling.pid = (pid_t)poll_pid;
+    tests[n++] = (struct test){.server = &echoing, .limit = 1, .waiters = MANY};
     for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
         tests[n++] = (struct test){.server = &agent, .limit = limits[i], .waiters = MANY};
         tests[n++] = (struct test){.server = &agent, .limit = limits[i], .waiters = FEW};
