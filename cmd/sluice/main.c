@@ -12,6 +12,7 @@ static const struct command commands[] = {
     {"clean", "remove all that Sluice made on this host", command_clean},
     {"compare", "put two results side by side, with intervals", command_compare},
     {"doctor", "say what this host can do and how to get the rest", command_doctor},
+    {"gate", "look at the gates, set and save their limits", command_gate},
     {"ovs", "start, stop or look at a private Open vSwitch", command_ovs},
     {"pool", "look at the agent's pools, set and drain them", command_pool},
     {"report", "draw a result's figures", command_report},

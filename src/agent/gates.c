@@ -202,8 +202,10 @@ static void gate_release_method(struct agent *agent, struct rpc_request *request
         rpc_refuse(request, ENOENT, "lease: this connection holds none of that number", NULL, 0);
         return;
     }
-    rpc_answer(request, NULL, NULL, 0, NULL, 0);
+    /* Whoever is next hears of it first; and an answer may close the connection, and so end the
+     * lease. */
     lease_end(lease);
+    rpc_answer(request, NULL, NULL, 0, NULL, 0);
 }
 
 static json_t *stage_json(const struct agent *agent, size_t stage, int64_t now_ns)
@@ -268,24 +270,14 @@ static void gate_save_method(struct agent *agent, struct rpc_request *request)
                NULL, 0, NULL, 0);
 }
 
-const struct agent_method agent_gate_methods[] = {
-    {"gate.acquire", gate_acquire_method}, {"gate.release", gate_release_method},
-    {"gate.save", gate_save_method},       {"gate.set", gate_set_method},
-    {"gate.show", gate_show_method},       {0},
-};
-
-/* ---- start and stop ---- */
-
-int agent_gates_load(struct agent *agent, struct error *err)
+/* -ENOENT: none are saved. */
+static int load_saved(struct agent *agent, struct error *err)
 {
     autofree char *path = settings_path(agent), *text = NULL;
     autojson json_t *json = NULL;
     size_t len;
     int rc = path ? file_read(path, GATES_FILE_MAX, &text, &len) : -ENOMEM;
 
-    if (rc == -ENOENT) {
-        return 0;
-    }
     if (rc < 0) {
         return error_sys(err, rc, "read %s", path ? path : GATES_FILE);
     }
@@ -298,6 +290,40 @@ int agent_gates_load(struct agent *agent, struct error *err)
     }
     agent_gates_changed(agent);
     return 0;
+}
+
+static void gate_load_method(struct agent *agent, struct rpc_request *request)
+{
+    struct error err = {0};
+    int rc = load_saved(agent, &err);
+
+    if (rc == -ENOENT) {
+        error_wrap(&err, "no limits are saved");
+    }
+    if (rc < 0) {
+        agent_refuse(request, &err);
+        return;
+    }
+    rpc_answer(request, gates_limits(agent->gates), NULL, 0, NULL, 0);
+}
+
+const struct agent_method agent_gate_methods[] = {
+    {"gate.acquire", gate_acquire_method},
+    {"gate.load", gate_load_method},
+    {"gate.release", gate_release_method},
+    {"gate.save", gate_save_method},
+    {"gate.set", gate_set_method},
+    {"gate.show", gate_show_method},
+    {0},
+};
+
+/* ---- start and stop ---- */
+
+int agent_gates_load(struct agent *agent, struct error *err)
+{
+    int rc = load_saved(agent, err);
+
+    return rc == -ENOENT ? 0 : rc;
 }
 
 static void on_gate_timer(uv_timer_t *timer)

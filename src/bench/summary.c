@@ -15,7 +15,7 @@
 
 struct stage {
     const char *name;
-    double *seconds;
+    double *seconds, *waits; /* sorted; of the seconds, those at the gate */
     size_t n;
 };
 
@@ -46,10 +46,11 @@ static struct stage *find_stage(struct stages *stages, const char *name, size_t 
         return NULL;
     }
     stage = &stages->stages[stages->n];
-    stage->seconds = calloc(capacity, sizeof(*stage->seconds));
+    stage->seconds = calloc(2 * capacity, sizeof(*stage->seconds));
     if (!stage->seconds) {
         return NULL;
     }
+    stage->waits = stage->seconds + capacity;
     stage->name = name;
     stages->n++;
     return stage;
@@ -75,13 +76,58 @@ static void collect(struct stages *stages, const struct span_list *spans, bool t
 
         if (is_teardown(span->stage) == teardown && span->ok &&
             (stage = find_stage(stages, span->stage, spans->n))) {
-            stage->seconds[stage->n++] = (double)(span->t1_ns - span->t0_ns) / NSEC_PER_SEC;
+            stage->seconds[stage->n] = (double)(span->t1_ns - span->t0_ns) / NSEC_PER_SEC;
+            stage->waits[stage->n++] = (double)span->wait_ns / NSEC_PER_SEC;
         }
     }
     for (size_t i = 0; i < stages->n; i++) {
         stats_sort(stages->stages[i].seconds, stages->stages[i].n);
+        stats_sort(stages->stages[i].waits, stages->stages[i].n);
     }
     qsort(stages->stages, stages->n, sizeof(stages->stages[0]), compare_stages);
+}
+
+/* ---- a gate's wait that a step tells ---- */
+
+/* In the order of pods; in one pod, the stage before its step. */
+static int by_pod(const void *a, const void *b)
+{
+    const struct span *x = *(struct span *const *)a, *y = *(struct span *const *)b;
+    int order = strcmp(x->pod, y->pod);
+
+    return order ? order : strcmp(x->stage, y->stage);
+}
+
+/*
+ * Our plugins' ADDs wait at the gate in the agent, which tells it as the step `cni.gate`; others'
+ * in bench, in the stage's own span. Adds the step's wait to its pod's stage, so that `cni` has it
+ * wherever it was.
+ */
+static int add_gate_steps(struct span_list *spans)
+{
+    autofree struct span **sorted = calloc(spans->n + 1, sizeof(*sorted));
+    struct span *stage = NULL;
+    size_t n = 0;
+
+    if (!sorted) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < spans->n; i++) {
+        struct span *span = &spans->spans[i];
+
+        if (!strcmp(span->stage, "cni") || !strcmp(span->stage, "cni.gate")) {
+            sorted[n++] = span;
+        }
+    }
+    qsort(sorted, n, sizeof(*sorted), by_pod);
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(sorted[i]->stage, "cni")) {
+            stage = sorted[i];
+        } else if (stage && !strcmp(stage->pod, sorted[i]->pod)) {
+            stage->wait_ns += sorted[i]->wait_ns;
+        }
+    }
+    return 0;
 }
 
 /* A phase lasts from its first request to the end of its last pod that made it: the last span of
@@ -112,12 +158,14 @@ static void clear(struct phase *phase)
 
 static json_t *stage_json(const struct stage *stage)
 {
-    const double *s = stage->seconds;
+    const double *s = stage->seconds, *w = stage->waits;
     size_t n = stage->n;
 
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f}", "n", (int)n, "mean_s", stats_mean(s, n),
-                     "p50_s", stats_percentile(s, n, 50), "p90_s", stats_percentile(s, n, 90),
-                     "p99_s", stats_percentile(s, n, 99), "max_s", stats_percentile(s, n, 100));
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "n", (int)n, "mean_s",
+                     stats_mean(s, n), "p50_s", stats_percentile(s, n, 50), "p90_s",
+                     stats_percentile(s, n, 90), "p99_s", stats_percentile(s, n, 99), "max_s",
+                     stats_percentile(s, n, 100), "wait_mean_s", stats_mean(w, n), "wait_p50_s",
+                     stats_percentile(w, n, 50), "wait_p99_s", stats_percentile(w, n, 99));
 }
 
 static json_t *number_or_null(double value)
@@ -156,9 +204,21 @@ static json_t *phase_json(const struct phase *phase)
 
 /* ---- the table ---- */
 
+/* At a gate: only stages have one, steps may wait for something else. */
+static bool has_waited(const struct stage *stage)
+{
+    return stage->n && !strchr(stage->name, '.') && stage->waits[stage->n - 1] > 0;
+}
+
 static void print_stages(const struct stages *stages)
 {
-    printf("  %-16s %6s %9s %9s %9s %9s\n", "stage (ms)", "n", "p50", "p90", "p99", "max");
+    bool waited = false;
+
+    for (size_t i = 0; i < stages->n; i++) {
+        waited = waited || has_waited(&stages->stages[i]);
+    }
+    printf("  %-16s %6s %9s %9s %9s %9s%s\n", "stage (ms)", "n", "p50", "p90", "p99", "max",
+           waited ? " mean wait" : "");
     for (size_t i = 0; i < stages->n; i++) {
         const struct stage *stage = &stages->stages[i];
         const double percents[] = {50, 90, 99, 100};
@@ -166,6 +226,9 @@ static void print_stages(const struct stages *stages)
         printf("  %-16s %6zu", stage->name, stage->n);
         for (size_t p = 0; p < ARRAY_SIZE(percents); p++) {
             printf(" %9.2f", stats_percentile(stage->seconds, stage->n, percents[p]) * 1e3);
+        }
+        if (has_waited(stage)) {
+            printf(" %9.2f", stats_mean(stage->waits, stage->n) * 1e3);
         }
         printf("\n");
     }
@@ -247,6 +310,10 @@ int bench_summarise(struct bench_run *run, struct error *err)
     struct span_list spans = {0};
     int rc = span_read(run->spans_path, &spans, err);
 
+    if (rc == 0 && (rc = add_gate_steps(&spans)) < 0) {
+        error_sys(err, rc, "summary");
+        span_list_clear(&spans);
+    }
     if (rc < 0) {
         return rc;
     }

@@ -33,13 +33,23 @@ static const struct {
 /* Of Tol's muted scheme (SRON/EPS/TN/09-002), what is far from the above. */
 static const char *const others[] = {"#882255", "#44aa99", "#999933", "#332288", "#aa4499", BLACK};
 
-/* Half of the way to white. */
-static void lighten(char colour[8])
+/* So many hundredths of the way to white. */
+static void lighten(char colour[8], unsigned share)
 {
     unsigned long rgb = strtoul(colour + 1, NULL, 16);
+    uint8_t part[3];
 
-    snprintf(colour, 8, "#%02lx%02lx%02lx", ((rgb >> 16 & 255) + 255) / 2,
-             ((rgb >> 8 & 255) + 255) / 2, ((rgb & 255) + 255) / 2);
+    for (int i = 0; i < 3; i++) {
+        part[i] = (uint8_t)(rgb >> (16 - 8 * i));
+        part[i] = (uint8_t)(part[i] + (255U - part[i]) * share / 100);
+    }
+    snprintf(colour, 8, "#%02x%02x%02x", part[0], part[1], part[2]);
+}
+
+void colour_of_wait(const char *colour, char out[8])
+{
+    str_copy(out, 8, colour);
+    lighten(out, 62); /* as light as none of the others */
 }
 
 void colour_of_stage(const char *name, char out[8])
@@ -52,7 +62,7 @@ void colour_of_stage(const char *name, char out[8])
     }
     str_copy(out, 8, index < ARRAY_SIZE(stage_colours) ? stage_colours[index] : GREY);
     if (!teardown && strchr(name, '.')) {
-        lighten(out);
+        lighten(out, 50);
     }
 }
 

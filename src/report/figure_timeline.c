@@ -20,7 +20,7 @@ struct pod {
 };
 
 struct timeline {
-    const struct span **spans; /* stages only, no steps and no teardown; by pod */
+    const struct span **spans; /* stages and steps `gate`, no others, no teardown; by pod */
     size_t n_spans;
     struct pod *pods;
     size_t n_pods;
@@ -58,6 +58,13 @@ static void group_pods(struct timeline *line)
     }
 }
 
+static bool is_shown(const struct span *span)
+{
+    const char *step = strchr(span->stage, '.');
+
+    return span_stage_index(span->stage) < span_n_stages && (!step || !strcmp(step, ".gate"));
+}
+
 static int timeline_make(const struct span_list *list, struct timeline *line, struct error *err)
 {
     *line = (struct timeline){0};
@@ -69,7 +76,7 @@ static int timeline_make(const struct span_list *list, struct timeline *line, st
     for (size_t i = 0; i < list->n; i++) {
         const struct span *span = &list->spans[i];
 
-        if (!strchr(span->stage, '.') && span_stage_index(span->stage) < span_n_stages) {
+        if (is_shown(span)) {
             line->spans[line->n_spans++] = span;
         }
     }
@@ -88,6 +95,13 @@ static void timeline_clear(struct timeline *line)
     free(line->pods);
 }
 
+static void write_bar(struct script *script, const struct timeline *line, int64_t t0_ns,
+                      int64_t t1_ns, size_t row, double unit)
+{
+    script_printf(script, "%.6f %.6f %zu\n", (double)(t0_ns - line->t0_ns) / NSEC_PER_SEC / unit,
+                  (double)(t1_ns - line->t0_ns) / NSEC_PER_SEC / unit, row);
+}
+
 /* "left right row" of every span of a stage. Returns how many there were. */
 static size_t write_stage(struct script *script, const struct timeline *line, size_t stage,
                           double unit)
@@ -102,9 +116,34 @@ static size_t write_stage(struct script *script, const struct timeline *line, si
             const struct span *span = line->spans[i];
 
             if (!strcmp(span->stage, span_stages[stage].name)) {
-                script_printf(script, "%.6f %.6f %zu\n",
-                              (double)(span->t0_ns - line->t0_ns) / NSEC_PER_SEC / unit,
-                              (double)(span->t1_ns - line->t0_ns) / NSEC_PER_SEC / unit, row + 1);
+                write_bar(script, line, span->t0_ns, span->t1_ns, row + 1, unit);
+                n++;
+            }
+        }
+    }
+    script_printf(script, "EOD\n");
+    return n;
+}
+
+/* The same of what each span of a stage waited, at its start, and of its step `gate`, which is
+ * nothing but waiting. */
+static size_t write_waits(struct script *script, const struct timeline *line, size_t stage,
+                          double unit)
+{
+    size_t n = 0;
+
+    script_printf(script, "$%s_wait << EOD\n", span_stages[stage].name);
+    for (size_t row = 0; row < line->n_pods; row++) {
+        const struct pod *pod = &line->pods[row];
+
+        for (size_t i = pod->first; i < pod->first + pod->n; i++) {
+            const struct span *span = line->spans[i];
+            int64_t length_ns = span->t1_ns - span->t0_ns;
+
+            if (span_stage_index(span->stage) == stage && span->wait_ns) {
+                write_bar(script, line, span->t0_ns,
+                          span->t0_ns + (span->wait_ns < length_ns ? span->wait_ns : length_ns),
+                          row + 1, unit);
                 n++;
             }
         }
@@ -162,37 +201,56 @@ static int plot_height(size_t n_pods)
     return pixels ? (int)(n_pods * pixels + 1) / 2 : 620;
 }
 
-/* The plot command: what is idle first, the stages over it. The legend has those that occur. */
+/* Appends "plot $NAME..." or ", $NAME..." to *draw; half of a row's height says how thick. */
+static int add_boxes(char **draw, const char *name, const char *suffix, double half,
+                     const char *colour)
+{
+    autofree char *before = take_ptr(*draw);
+
+    *draw = str_printf("%s%s$%s%s using 1:3:1:2:($3-%g):($3+%g) with boxxyerror fillstyle solid "
+                       "noborder linecolor rgb '%s'",
+                       before ? before : "plot ", before ? ", \\\n     " : "", name, suffix, half,
+                       half, colour);
+    return *draw ? 0 : -ENOMEM;
+}
+
+/* The plot command: what is idle first, the stages over it, and over each what of it was waiting.
+ * The legend has what occurs. */
 static int write_bars(struct script *script, const struct timeline *line, double unit,
                       char **ret_draw, struct error *err)
 {
     /* Rows that touch overlap by a fraction of a pixel, so that no seam shines through. */
     double half = line->n_pods <= 40 ? 0.42 : 0.5 + 0.1 * (double)line->n_pods / 620;
-    autofree char *draw = NULL;
     size_t total = span_n_stages - 1;
+    autofree char *draw = NULL;
+    char waiting[8] = ""; /* the legend's colour for it: one stage's stands for all */
     bool idle = false;
+    int rc = 0;
 
-    for (size_t k = 0; k < span_n_stages; k++) {
+    for (size_t k = 0; k < span_n_stages && rc == 0; k++) {
         size_t stage = k == 0 ? total : k - 1;
-        autofree char *before = take_ptr(draw);
+        const char *name = span_stages[stage].name;
         char colour[8] = COLOUR_IDLE;
 
         if (write_stage(script, line, stage, unit) == 0) {
-            draw = take_ptr(before);
             continue;
         }
         if (stage != total) {
-            colour_of_stage(span_stages[stage].name, colour);
+            colour_of_stage(name, colour);
             script_legend(script, LEGEND_Y, colour, span_stages[stage].does);
         }
         idle = idle || stage == total;
-        draw = str_printf("%s%s$%s using 1:3:1:2:($3-%g):($3+%g) with boxxyerror fillstyle solid "
-                          "noborder linecolor rgb '%s'",
-                          before ? before : "plot ", before ? ", \\\n     " : "",
-                          span_stages[stage].name, half, half, colour);
-        if (!draw) {
-            return error_sys(err, -ENOMEM, "timeline");
+        rc = add_boxes(&draw, name, "", half, colour);
+        if (rc == 0 && write_waits(script, line, stage, unit)) {
+            colour_of_wait(colour, waiting);
+            rc = add_boxes(&draw, name, "_wait", half, waiting);
         }
+    }
+    if (rc < 0) {
+        return error_sys(err, rc, "timeline");
+    }
+    if (waiting[0]) {
+        script_legend(script, LEGEND_Y, waiting, "lighter: waiting at the gate");
     }
     if (idle) {
         script_legend(script, LEGEND_Y, COLOUR_IDLE, "between stages");

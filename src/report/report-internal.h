@@ -66,6 +66,9 @@ int script_draw(struct script *script, const char *dir, const char *name, const 
 /* Of a stage; a step has a lighter one than its stage. Writes "#rrggbb". */
 void colour_of_stage(const char *name, char out[8]);
 
+/* Of the part of a bar that was waiting, when the rest has this colour. */
+void colour_of_wait(const char *colour, char out[8]);
+
 /* Of a component of CPU time: known ones always the same, others by their place in a figure. */
 const char *colour_of_component(const char *name, size_t place);
 
