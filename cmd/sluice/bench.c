@@ -19,6 +19,8 @@ static const char help[] =
     "  --cni KIND           one of our kinds: ovs, ovs-macvlan, ovs-macvtap, ovs-internal,\n"
     "                       ovs-dev-pool\n"
     "  --cni-standalone KIND  the same by the plugin that needs no agent\n"
+    "  --cni-pooled KIND    the same with a pool, full before the clock starts: of devices for\n"
+    "                       ovs-dev-pool, of whole namespaces for the others\n"
     "  --cni-socket KIND    the same by calls of the agent alone, without a plugin process\n"
     "  --cni-conf FILE      anybody's plugins: a .conf or .conflist file\n"
     "  --cni-bin-dir DIR    where those plugins are (default /usr/lib/cni)\n"
@@ -40,8 +42,7 @@ static const char help[] =
     "  --no-agent           use no agent (default: the instance's own; when none runs, one is\n"
     "                       started, and stopped at the end)\n"
     "  --no-ipam            our kinds' pods get no addresses\n"
-    "  --pool N             N parts ready before the clock starts: devices for ovs-dev-pool, whole\n"
-    "                       namespaces for our other kinds\n"
+    "  --pool N             parts that pooled kinds start with (default: as many as pods)\n"
     "  --bridge NAME        OVS bridge (default sluice0)\n"
     "  --ovs-socket PATH    use this OVS instead; the bridge must be there\n"
     "  --json               one JSON line a run instead of tables\n";
@@ -52,6 +53,7 @@ enum {
     OPT_CNI,
     OPT_CNI_BIN_DIR,
     OPT_CNI_CONF,
+    OPT_CNI_POOLED,
     OPT_CNI_SOCKET,
     OPT_CNI_STANDALONE,
     OPT_INSTANCE,
@@ -76,6 +78,7 @@ static const struct option long_options[] = {
     {"cni", required_argument, NULL, OPT_CNI},
     {"cni-bin-dir", required_argument, NULL, OPT_CNI_BIN_DIR},
     {"cni-conf", required_argument, NULL, OPT_CNI_CONF},
+    {"cni-pooled", required_argument, NULL, OPT_CNI_POOLED},
     {"cni-socket", required_argument, NULL, OPT_CNI_SOCKET},
     {"cni-standalone", required_argument, NULL, OPT_CNI_STANDALONE},
     {"help", no_argument, NULL, 'h'},
@@ -129,6 +132,8 @@ static int read_option(int opt, const char *arg, struct bench_options *o, struct
         return bench_add_variant(o, "cni", arg, err);
     case OPT_CNI_CONF:
         return bench_add_variant(o, "conf", arg, err);
+    case OPT_CNI_POOLED:
+        return bench_add_variant(o, "pooled", arg, err);
     case OPT_CNI_SOCKET:
         return bench_add_variant(o, "socket", arg, err);
     case OPT_CNI_STANDALONE:
@@ -188,12 +193,11 @@ static int check_options(const struct bench_options *options, struct error *err)
         return error_set(err, -EINVAL, "--tenants %d is not allowed; must be at most --pods %d",
                          options->tenants, options->pods);
     }
-    if (options->pool && (options->no_agent || options->netns_ready)) {
-        return error_set(err, -EINVAL, "--pool excludes --no-agent and --netns-ready");
-    }
     for (size_t i = 0; options->no_agent && i < options->n_variants; i++) {
-        if (!strcmp(bench_variant_driver(&options->variants[i]), "socket")) {
-            return error_set(err, -EINVAL, "--cni-socket and --no-agent exclude each other");
+        const char *driver = bench_variant_driver(&options->variants[i]);
+
+        if (!strcmp(driver, "socket") || !strcmp(driver, "pooled")) {
+            return error_set(err, -EINVAL, "--cni-%s and --no-agent exclude each other", driver);
         }
     }
     if (options->netns_ready && options->sandbox != BENCH_SANDBOX_NONE) {

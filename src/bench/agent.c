@@ -220,7 +220,8 @@ static int wait_pools(struct bench_run *run, bool full, struct error *err)
 int bench_pools_fill(struct bench_run *run, struct error *err)
 {
     const struct bench_options *options = run->options;
-    int target = (options->pool + options->tenants - 1) / options->tenants, rc = 0;
+    int parts = options->pool ? options->pool : options->pods;
+    int target = (parts + options->tenants - 1) / options->tenants, rc = 0;
 
     for (int t = 0; rc == 0 && t < options->tenants; t++) {
         json_t *params = json_pack("{s:o, s:{s:i, s:i, s:i}}", "conf", tenant_conf(run, t), "pool",

@@ -56,7 +56,7 @@ struct bench_run {
     _Atomic(int64_t) plugin_cpu_ns; /* of children that have ended */
     json_t **confs;                 /* one a tenant: a configuration list */
     json_t *problems;               /* array of texts; a run without any is a result */
-    bool pooled_namespaces;  /* pods take theirs from the agent's pools */
+    bool pooled_namespaces;         /* pods take theirs from the agent's pools */
     void *driver_state;
 };
 
@@ -71,13 +71,14 @@ struct bench_driver {
     int (*del)(struct bench_pod *pod,
                struct error *err); /* what add has made may be partly there */
     int (*leaks)(struct bench_run *run, struct error *err); /* notes problems; may be NULL */
+    bool pooled;       /* its networks have pools, full before the clock starts */
     bool agent_gates;  /* the agent takes the gate `cni` for it; else bench does */
     bool serial_start; /* one thread does it best: a lower bound, not a way pods arrive */
     bool needs_ovs;
 };
 
-extern const struct bench_driver bench_driver_cni, bench_driver_standalone, bench_driver_socket,
-    bench_driver_conf, bench_driver_raw;
+extern const struct bench_driver bench_driver_cni, bench_driver_pooled, bench_driver_standalone,
+    bench_driver_socket, bench_driver_conf, bench_driver_raw;
 
 /* Set by a signal: start nothing more, take away what there is. */
 extern atomic_bool bench_interrupted;
@@ -115,7 +116,7 @@ int bench_pools_fill(struct bench_run *run, struct error *err);
 void bench_pools_drain(struct bench_run *run);
 
 /* A namespace with all that the pod needs, out of its network's pool, bound to the pod's path.
- * -EAGAIN: there is none left. */
+ * -EAGAIN: there is none left; -ENOENT: there is no such pool (in the warm-up). */
 int bench_pool_take(struct bench_pod *pod, struct error *err);
 
 struct bench_permit {

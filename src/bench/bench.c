@@ -16,9 +16,9 @@ const char *const bench_sandbox_names[] = {"none", "process", NULL};
 
 atomic_bool bench_interrupted;
 
-static const struct bench_driver *const drivers[] = {&bench_driver_cni, &bench_driver_standalone,
-                                                     &bench_driver_socket, &bench_driver_conf,
-                                                     &bench_driver_raw};
+static const struct bench_driver *const drivers[] = {&bench_driver_cni,        &bench_driver_pooled,
+                                                     &bench_driver_standalone, &bench_driver_socket,
+                                                     &bench_driver_conf,       &bench_driver_raw};
 
 int bench_add_variant(struct bench_options *options, const char *driver, const char *what,
                       struct error *err)

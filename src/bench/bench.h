@@ -45,7 +45,7 @@ struct bench_options {
     const char *thin_plugin; /* path of sluice-cni */
     const char *plugin;      /* path of sluice-cni-standalone */
     const char *agent;       /* path of sluiced */
-    int pool;                /* parts ready before the clock starts, in all; 0: no pools */
+    int pool;                /* parts of a pooled variant, in all; 0: as many as pods */
     bool no_agent;           /* use none, not even one that runs */
     bool no_ipam;            /* our kinds' pods get no addresses */
     const char *pause;       /* path of sluice-pause */

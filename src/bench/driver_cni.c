@@ -83,8 +83,9 @@ static char *find_plugin(const struct bench_run *run, const char *type)
     if (run->variant->driver == &bench_driver_conf) {
         return str_printf("%s/%s", options->cni_bin_dir, type);
     }
-    return strdup(run->agent_pid && run->variant->driver == &bench_driver_cni ? options->thin_plugin
-                                                                              : options->plugin);
+    return strdup(run->agent_pid && run->variant->driver != &bench_driver_standalone
+                      ? options->thin_plugin
+                      : options->plugin);
 }
 
 struct answer {
@@ -434,6 +435,36 @@ static int check_named(const char *what, const char *suffix, char name[64], stru
     }
     return rc;
 }
+
+static int check_pooled(const char *what, char name[64], struct error *err)
+{
+    return check_named(what, "pooled", name, err);
+}
+
+/* Devices that stay outside are taken by ADD, whole namespaces before it. */
+static int prepare_pooled(struct bench_run *run, struct error *err)
+{
+    run->pooled_namespaces = !kind_find(run->variant->what)->outside;
+    if (run->pooled_namespaces && run->options->netns_ready) {
+        return error_set(err, -EINVAL,
+                         "netns-ready: pods of %s take their namespaces from the pool",
+                         run->variant->name);
+    }
+    return prepare_kind(run, err);
+}
+
+const struct bench_driver bench_driver_pooled = {
+    .name = "pooled",
+    .check = check_pooled,
+    .prepare = prepare_pooled,
+    .finish = finish,
+    .add = list_add,
+    .del = list_del,
+    .leaks = leaks,
+    .agent_gates = true,
+    .needs_ovs = true,
+    .pooled = true,
+};
 
 static int check_standalone(const char *what, char name[64], struct error *err)
 {

@@ -28,7 +28,7 @@ static int make_netns(struct bench_pod *pod, struct error *err)
     int rc = pod->run->pooled_namespaces ? bench_pool_take(pod, err) : -EAGAIN;
 
     pod->started |= rc == 0; /* it is an attachment by now */
-    if (rc == -EAGAIN) {
+    if (rc == -EAGAIN || rc == -ENOENT) {
         rc = netns_create(pod->netns_path, err);
     }
 

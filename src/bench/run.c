@@ -183,10 +183,9 @@ static int run_pods(struct bench_run *run, struct bench_inventory **ret_before, 
     if (samples) {
         unlink(samples); /* the warm-up's */
     }
-    if (run->options->pool && (rc = bench_pools_fill(run, err)) < 0) {
+    if (run->variant->driver->pooled && (rc = bench_pools_fill(run, err)) < 0) {
         return rc;
     }
-    run->pooled_namespaces = run->options->pool && strcmp(run->variant->what, "ovs-dev-pool") != 0;
     rc = make_pods(run, run->options->pods, "", err);
     return rc < 0 ? rc : start_and_stop(run, err);
 }
@@ -263,7 +262,7 @@ int bench_run_one(const struct bench_options *options, const struct bench_varian
         rc = variant->driver->prepare(&run, err);
         if (rc == 0) {
             rc = run_pods(&run, &before, err);
-            if (options->pool) {
+            if (variant->driver->pooled) {
                 bench_pools_drain(&run);
             }
             ret->clean = nothing_left(&run, before);
