@@ -203,7 +203,8 @@ static int open_netns(void)
 {
     const char *path = getenv("CNI_NETNS");
 
-    return path && *path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    /* O_NONBLOCK: a path to a FIFO must not hang us. */
+    return path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
 }
 
 /* Milliseconds that the agent gets: less than ours, so that its own error comes in time. */

@@ -119,6 +119,9 @@ int agent_pools_ready(struct agent *agent, const char *network, struct error *er
 /* A part's record was found at the start; taken: a pod's record names it. */
 int agent_pools_adopt(struct agent *agent, const struct record *record, bool taken);
 
+/* Part numbers up to this one are in use: a pod's record names it. */
+void agent_pools_reserve(struct agent *agent, uint64_t number);
+
 /* Every pool as pool.show tells it; a new array. */
 json_t *agent_pools_show(struct agent *agent);
 

@@ -173,7 +173,10 @@ static void run(struct job *job, struct kind_env *env)
     struct error err = {0};
 
     if (!env) {
+        struct kind_env none = {.shared = &call->agent->shared};
+
         error_set(&err, -EAGAIN, "the agent has no netlink socket to work with");
+        part_untouched(&none, &call->cni_call.conf.attachment);
         cni_call_fail(&call->cni_call, &err);
         return;
     }

@@ -23,7 +23,8 @@
 
 struct part {
     struct pool_part base;
-    bool in_pool; /* else taken, or being made or removed */
+    bool in_pool;         /* else taken, or being made or removed */
+    uint64_t fingerprint; /* of the configuration that it was made with */
     struct part *next;
 };
 
@@ -31,11 +32,10 @@ struct agent_pool {
     struct pool *pool;
     char *network;
     json_t *conf;
+    json_t *said; /* "pool" of the configuration that was learnt from; NULL: of none */
     uint64_t fingerprint;
     bool namespaces;
     struct part *parts[BUCKETS]; /* by number: all that are not gone */
-    size_t jobs;                 /* under way */
-    bool forgotten;              /* goes with its last job and part */
     struct agent_pool *next;
 };
 
@@ -63,10 +63,11 @@ static void pump(struct agent_pools *pools);
 
 /* ---- configurations ---- */
 
+/* What a runtime adds for one call. */
 static void drop_keys(json_t *conf)
 {
     static const char *const keys[] = {"prevResult", "runtimeConfig", "args",
-                                       "cni.dev/valid-attachments"};
+                                       "cni.dev/valid-attachments", "cni.dev/attachments"};
 
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         json_object_del(conf, keys[i]);
@@ -154,7 +155,7 @@ struct part_job {
     struct agent_pools *pools;
     struct agent_pool *pool;
     json_t *conf;
-    uint64_t number;
+    uint64_t number, fingerprint;
     bool namespaces;
     int rc;
     struct error err;
@@ -245,6 +246,19 @@ static void run_make(struct job *base, struct kind_env *env)
     cni_conf_clear(&conf);
 }
 
+/* A part is removed by the configuration that it was made with. */
+static void use_own_conf(struct part_job *job, const char *instance, const char *number)
+{
+    struct attachment_key key = {job->pool->network, PART_OWNER, number};
+    struct record record = {0};
+
+    if (record_read(instance, &key, &record, NULL) == 0 && record.conf) {
+        json_decref(job->conf);
+        job->conf = json_incref(record.conf);
+    }
+    record_clear(&record);
+}
+
 static void run_remove(struct job *base, struct kind_env *env)
 {
     struct part_job *job = (struct part_job *)base;
@@ -254,16 +268,19 @@ static void run_remove(struct job *base, struct kind_env *env)
     char number[PART_TEXT_MAX];
 
     snprintf(number, sizeof(number), "%" PRIu64, job->number);
+    if (env) {
+        use_own_conf(job, env->instance, number);
+    }
     job->rc = prepare(job, env, "DEL", PART_OWNER, number, "", &conf, &text);
     if (job->rc == 0) {
-        if (job->namespaces) {
+        if (!conf.attachment.kind->outside) {
             conf.attachment.device = PART_DEVICE;
             attachment_prepare(&conf.attachment, env->instance);
         }
         job->rc = attachment_del(env, &conf.attachment, &job->err);
     }
-    if (job->namespaces && path) {
-        netns_delete(path, NULL);
+    if (path) {
+        netns_delete(path, NULL); /* none is fine */
     }
     cni_conf_clear(&conf);
 }
@@ -296,13 +313,14 @@ static void job_end(struct part_job *job)
 {
     struct agent_pools *pools = job->pools;
 
-    job->pool->jobs--;
     pools->jobs--;
     cleanup_fd(&job->fd);
     json_decref(job->conf);
     free(job);
     pump(pools);
 }
+
+static void remove_part(struct agent_pools *pools, struct agent_pool *pool, uint64_t number);
 
 static void done_make(struct job *base)
 {
@@ -311,7 +329,13 @@ static void done_make(struct job *base)
 
     if (part) {
         part->in_pool = true;
+        part->fingerprint = job->fingerprint;
         pool_made(job->pool->pool, &part->base, clock_ns());
+        if (part->fingerprint != job->pool->fingerprint) { /* changed meanwhile */
+            pool_remove(job->pool->pool, &part->base);
+            part->in_pool = false;
+            remove_part(job->pools, job->pool, job->number);
+        }
     } else {
         log_warn("pool of network %s: a part could not be made: %s", job->pool->network,
                  job->err.text);
@@ -344,9 +368,9 @@ static struct part_job *job_new(struct agent_pools *pools, struct agent_pool *po
                                  .pool = pool,
                                  .conf = json_incref(pool->conf),
                                  .number = number,
+                                 .fingerprint = pool->fingerprint,
                                  .namespaces = pool->namespaces,
                                  .fd = -1};
-        pool->jobs++;
         pools->jobs++;
     }
     return job;
@@ -461,7 +485,8 @@ static void take_back(struct agent_pools *pools, const struct returned *returned
     }
     if (!returned->usable) {
         part_forget(pool, returned->part);
-    } else if (pool_give(pool->pool, &part->base, clock_ns())) {
+    } else if (part->fingerprint == pool->fingerprint &&
+               pool_give(pool->pool, &part->base, clock_ns())) {
         part->in_pool = true;
     } else {
         remove_part(pools, pool, returned->part);
@@ -488,18 +513,28 @@ static void on_wake(uv_async_t *async)
 
 /* ---- taking, for calls ---- */
 
-/* A configuration that says "pool" makes or changes its network's pool. */
+/*
+ * A configuration that says "pool" makes or changes its network's pool. What was set or drained
+ * since it last said so holds until it says something else.
+ */
 void agent_pools_learn(struct agent *agent, const struct cni_conf *conf)
 {
     struct agent_pool *pool = pool_find(agent->pools, conf->name);
+    json_t *said = json_object_get(conf->json, "pool");
+    bool same = pool && json_equal(pool->said, said);
     struct error err = {0};
 
-    if (conf->has_pool && (!pool || !json_equal(json_object_get(pool->conf, "pool"),
-                                                json_object_get(conf->json, "pool")))) {
-        if (agent_pools_set(agent, conf, &conf->pool, &err) < 0) {
-            log_warn("pool of network %s: %s", conf->name, err.text);
-        }
+    if (!conf->has_pool || conf->attachment.kind->plain ||
+        (same && pool->fingerprint == fingerprint_of(conf->json))) {
+        return;
     }
+    if (agent_pools_set(agent, conf, same ? pool_get_limits(pool->pool) : &conf->pool, &err) < 0) {
+        log_warn("pool of network %s: %s", conf->name, err.text);
+        return;
+    }
+    pool = pool_find(agent->pools, conf->name);
+    json_decref(pool->said);
+    pool->said = json_incref(said);
 }
 
 uint64_t agent_pools_take(struct agent *agent, const struct cni_conf *conf)
@@ -593,11 +628,13 @@ static int device_take(struct agent *agent, struct agent_pool *pool, uint64_t pa
     int rc = kind_env_open(&env, agent->options->instance, &agent->shared, err);
 
     if (rc < 0) {
+        part_back(&agent->shared, pool->network, part, true);
         return rc;
     }
     rc = prepare(&job, &env, "ADD", container_id, PART_DEVICE, "", &conf, &text);
     if (rc < 0) {
         *err = job.err;
+        part_back(&agent->shared, pool->network, part, true);
     } else {
         conf.attachment.part = part;
         attachment_prepare(&conf.attachment, env.instance);
@@ -914,8 +951,11 @@ int agent_pools_adopt(struct agent *agent, const struct record *record, bool tak
     }
     pool = rc == 0 ? pool_find(agent->pools, key.network) : NULL;
     part = pool ? part_add(agent->pools, pool, number) : NULL;
+    if (part) {
+        part->fingerprint = fingerprint_of(conf.json);
+    }
     if (part && !taken) {
-        if (!strcmp(record->state, "ready") && pool->fingerprint == fingerprint_of(conf.json)) {
+        if (!strcmp(record->state, "ready") && pool->fingerprint == part->fingerprint) {
             part->in_pool = true;
             pool_adopt(pool->pool, &part->base, clock_ns());
         } else {
@@ -924,6 +964,13 @@ int agent_pools_adopt(struct agent *agent, const struct record *record, bool tak
     }
     cni_conf_clear(&conf);
     return rc;
+}
+
+void agent_pools_reserve(struct agent *agent, uint64_t number)
+{
+    if (number > agent->pools->last_number) {
+        agent->pools->last_number = number;
+    }
 }
 
 static int load_saved(struct agent *agent, struct error *err)
@@ -991,6 +1038,7 @@ static void pool_forget(struct agent_pool *pool)
     }
     pool_free(pool->pool);
     json_decref(pool->conf);
+    json_decref(pool->said);
     free(pool->network);
     free(pool);
 }
@@ -1015,6 +1063,13 @@ void agent_pools_stop(struct agent *agent)
 
         pools->first = pool->next;
         pool_forget(pool);
+    }
+    while (pools->returned) {
+        struct returned *returned = pools->returned;
+
+        pools->returned = returned->next;
+        free(returned->network);
+        free(returned);
     }
     uv_close((uv_handle_t *)&pools->timer, NULL);
     uv_close((uv_handle_t *)&pools->wake, on_closed);

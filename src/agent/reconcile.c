@@ -43,6 +43,7 @@ static int note_taken(const struct record *record, void *cookie)
     struct reconcile *reconcile = cookie;
     autofree char *name = record->part ? part_name(record->part, record->key.network) : NULL;
 
+    agent_pools_reserve(reconcile->agent, record->part);
     if (name) {
         json_object_set_new(reconcile->taken, name, json_true());
     }

@@ -196,7 +196,7 @@ static int write_metrics(void *cookie, FILE *to)
     metrics_gauge(to, "sluice_uptime_seconds", "since the agent started",
                   (double)(clock_ns() - agent->started_ns) / NSEC_PER_SEC);
     metrics_gauge(to, "sluice_connections", "connections to the agent's socket",
-                  (double)rpc_server_peers(agent->server));
+                  agent->server ? (double)rpc_server_peers(agent->server) : 0);
     write_calls(agent, to);
     write_gates(agent, to);
     write_pools(agent, to);

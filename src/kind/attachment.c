@@ -274,6 +274,7 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
     int rc = no_pod ? 0 : attachment_open_pod(env, at, err);
 
     if (rc < 0) {
+        part_untouched(env, at);
         return rc;
     }
     if (at->kind->plain) {

@@ -97,6 +97,15 @@ static int find_batcher(struct kind_env *env, const struct kind_conf *conf,
     return env->shared->batcher(env->shared, path, ret, err);
 }
 
+bool kind_env_connected(struct kind_env *env, const struct kind_conf *conf)
+{
+    struct ovs_batcher *batcher;
+    struct error err;
+
+    return find_batcher(env, conf, &batcher, &err) == 0 && batcher &&
+           ovs_batcher_connected(batcher);
+}
+
 int kind_env_port_add(struct kind_env *env, const struct kind_conf *conf,
                       const struct ovs_port_spec *spec, struct error *err)
 {

@@ -55,8 +55,8 @@ static int remove_attachment(struct sweep *sweep, const struct record *record, s
     one.passed_netns = NULL;
     one.netns_fd = -1;
     one.pod = NULL;
-    if (one.addresses == ADDRESSES_HOST_LOCAL) {
-        one.addresses = ADDRESSES_NONE; /* given back for all in one go */
+    if (one.addresses == ADDRESSES_HOST_LOCAL && !record->part) {
+        one.addresses = ADDRESSES_NONE; /* given back for all in one go; a part keeps its own */
     }
     if (record->cni_path[0]) {
         one.delegate.cni_path = record->cni_path;

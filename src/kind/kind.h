@@ -153,6 +153,9 @@ void kind_env_spans(struct kind_env *env, const char *path);
 int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsdb **ret,
                  struct error *err);
 
+/* Whether there is a batcher for the configuration's OVSDB, and it has a connection. */
+bool kind_env_connected(struct kind_env *env, const struct kind_conf *conf);
+
 /* ovs_ports_add and ovs_ports_del for one port, through the batcher where there is one. */
 int kind_env_port_add(struct kind_env *env, const struct kind_conf *conf,
                       const struct ovs_port_spec *spec, struct error *err);
@@ -222,6 +225,9 @@ uint64_t part_of_key(const char *container_id, const char *ifname);
 
 /* ADD with a part that is free (at->part): record and lease. -ESTALE when the part is broken. */
 int part_take(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* ADD failed before it did anything with its part (none: nothing happens): it is free again. */
+void part_untouched(struct kind_env *env, const struct attachment *at);
 
 /*
  * ADD of what pool.take took for this key with its whole namespace, which at now is: fills at from

@@ -72,6 +72,13 @@ static int move_lease(struct kind_env *env, struct attachment *at,
     return rc;
 }
 
+void part_untouched(struct kind_env *env, const struct attachment *at)
+{
+    if (at->part && env->shared) {
+        env->shared->part_back(env->shared, at->key.network, at->part, true);
+    }
+}
+
 int part_take(struct kind_env *env, struct attachment *at, struct error *err)
 {
     char text[PART_TEXT_MAX];
@@ -79,10 +86,12 @@ int part_take(struct kind_env *env, struct attachment *at, struct error *err)
     struct error undo;
     int rc = look_at_part(env, at, err);
 
-    if (rc == 0) {
-        rc = record_claim(env, at, err);
-    }
     if (rc < 0) {
+        return rc;
+    }
+    rc = record_claim(env, at, err);
+    if (rc < 0) {
+        part_untouched(env, at);
         return rc;
     }
     rc = move_lease(env, at, &part, &at->key, err);

@@ -41,8 +41,8 @@ int port_check_switch(struct kind_env *env, const struct kind_conf *conf, struct
     struct ovsdb *db;
     int rc;
 
-    if (!conf->datapath && env->shared) {
-        return 0; /* the batcher holds the connection, and tells */
+    if (!conf->datapath && kind_env_connected(env, conf)) {
+        return 0;
     }
     rc = kind_env_ovs(env, conf, &db, err);
     if (rc == 0 && conf->datapath) {

@@ -101,6 +101,7 @@ struct ovs_batcher {
     int event_fd;
     size_t waiting_max; /* ports; tests lower it */
     atomic_size_t last_number;
+    atomic_bool connected;
 
     pthread_mutex_t lock;
     struct request_list incoming;     /* under lock */

@@ -214,6 +214,7 @@ void ovs_batcher_lose(struct ovs_batcher *b, const struct error *why)
     struct request *r;
 
     ovsdb_close(take_ptr(b->db));
+    atomic_store(&b->connected, false);
     ovs_replica_clear(&b->replica);
     b->flight = FLIGHT_NONE;
     while ((r = TAILQ_LAST(&b->flying, request_list))) {
@@ -238,9 +239,18 @@ static void connect_once(struct ovs_batcher *b)
     int64_t now_ns = clock_ns();
     struct error err;
 
-    if (now_ns >= b->retry_ns && ovsdb_connect(b->path, now_ns + CONNECT_NS, &b->db, &err) < 0) {
+    if (now_ns < b->retry_ns) {
+        return;
+    }
+    if (ovsdb_connect(b->path, now_ns + CONNECT_NS, &b->db, &err) < 0) {
         disconnected(b, &err);
     }
+    atomic_store(&b->connected, b->db != NULL);
+}
+
+bool ovs_batcher_connected(struct ovs_batcher *b)
+{
+    return atomic_load(&b->connected);
 }
 
 /* Deals with what has come and sends what is next; *ret is then what to poll for. -errno: the
@@ -312,6 +322,7 @@ static void *run(void *cookie)
 {
     struct ovs_batcher *b = cookie;
 
+    connect_once(b); /* before the first burst, if the server is there */
     for (;;) {
         struct pollfd pfds[2] = {{.fd = b->event_fd, .events = POLLIN}, {.fd = -1}};
         struct error err;

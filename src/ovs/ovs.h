@@ -119,8 +119,7 @@ struct ovs_batcher;
 
 #define OVS_BATCH_SIZES 12
 
-/* Starts the thread; connects when there is first something to do, and anew whenever the connection
- * is lost. */
+/* Starts the thread, which connects at once if it can, and anew when there is something to do. */
 int ovs_batcher_start(const char *socket_path, struct ovs_batcher **ret, struct error *err);
 
 /* Fails whatever still waits with -ECANCELED and ends the thread. */
@@ -142,6 +141,9 @@ int ovs_batcher_add(struct ovs_batcher *batcher, const struct ovs_port_spec *spe
  * meanwhile. */
 int ovs_batcher_del(struct ovs_batcher *batcher, const char *const *names, size_t n,
                     int64_t deadline_ns, struct error *err);
+
+/* Whether there is a connection now; one that is lost shows at once. */
+bool ovs_batcher_connected(struct ovs_batcher *batcher);
 
 struct ovs_batcher_counts {
     uint64_t transactions;

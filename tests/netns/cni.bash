@@ -2,7 +2,10 @@
 # A host (a network namespace with a private Open vSwitch) and its pods, for the tests that call the
 # CNI plugin. Needs helpers.bash. One host a file, from setup_file; pods and the rest, a test.
 
+# With SLUICE_AGENT=1 an agent serves the instance, and the plugin is the thin one: the same tests.
+AGENT_MODE=${SLUICE_AGENT:-}
 PLUGIN=$SLUICE_BUILD/cmd/sluice-cni-standalone
+[ -z "$AGENT_MODE" ] || PLUGIN=${DIR:-}/thin/sluice-cni
 BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-internal'
 LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
 
@@ -14,14 +17,74 @@ host_up() {
     ip netns add "$HOST"
     in_netns "$HOST" ip link set lo up
     in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+    if [ -n "$AGENT_MODE" ]; then
+        thin_plugin
+        agent_up
+    fi
 }
 
 # For teardown_file.
 host_down() {
     [ -n "${DIR:-}" ] || return 0
+    agent_down
     in_netns "$HOST" "$SLUICE" ovs down --instance "$DIR/i"
     ip netns del "$HOST"
     rm -rf "$DIR"
+}
+
+# ---- the agent of the instance ----
+
+# Starts it and waits until it serves; its words go to $DIR/agent.log.
+agent_up() { # [OPTION...]
+    nsenter --net="/run/netns/$HOST" "$SLUICE_BUILD/cmd/sluiced" --instance "$DIR/i" "$@" \
+        </dev/null >>"$DIR/agent.log" 2>&1 3>&- &
+    echo $! >"$DIR/agent.pid"
+    eventually agent_serves || { cat "$DIR/agent.log"; return 1; }
+}
+
+agent_pid() {
+    cat "$DIR/agent.pid"
+}
+
+agent_serves() {
+    [ -S "$DIR/i/sluiced.sock" ] && [ "$(cat "$DIR/i/sluiced.lock")" = "$(agent_pid)" ] &&
+        tail -n 1 "$DIR/agent.log" | grep -q serving
+}
+
+agent_gone() {
+    ! kill -0 "$(agent_pid)" 2>/dev/null
+}
+
+# SIGTERM (or another signal) and its end.
+agent_down() { # [SIGNAL]
+    [ -e "$DIR/agent.pid" ] || return 0
+    agent_gone || kill "-${1:-TERM}" "$(agent_pid)"
+    eventually agent_gone || { echo "the agent does not end"; return 1; }
+    rm "$DIR/agent.pid"
+}
+
+# The thin plugin, in $DIR/thin, beside a standalone one that tells in $DIR/alone that it was called.
+thin_plugin() {
+    mkdir -p "$DIR/thin"
+    cp "$SLUICE_BUILD/cmd/sluice-cni" "$DIR/thin"
+    cat >"$DIR/thin/sluice-cni-standalone" <<END
+#!/bin/sh
+echo "\$CNI_COMMAND \$CNI_CONTAINERID" >>$DIR/alone
+exec $SLUICE_BUILD/cmd/sluice-cni-standalone
+END
+    chmod +x "$DIR/thin/sluice-cni-standalone"
+}
+
+# Where an agent serves, what is its instance's must not be done without it.
+check_not_alone() {
+    [ -n "$AGENT_MODE" ] && [ -e "$DIR/alone" ] || return 0
+    if [[ "$CONF" != *"\"sluiceDir\":\"$DIR/i\""* ]]; then
+        rm -f "$DIR/alone"
+        return 0
+    fi
+    echo "not done by the agent: $(cat "$DIR/alone")"
+    tail "$DIR/agent.log"
+    return 1
 }
 
 vsctl() {
@@ -83,12 +146,13 @@ change_conf() { # JQ FILTER, and arguments of jq before it
 # Runs the plugin with CONF in the host's namespace; standard error goes to $DIR/stderr. With
 # KILL_AT=N it is killed at its N-th system call: see kill_steps.c.
 cni() { # COMMAND POD [VARIABLE=VALUE...]
-    local command=$1 pod=$2
+    local command=$1 pod=$2 rc=0
     shift 2
     in_netns "$HOST" env -i PATH="$PATH" CNI_COMMAND="$command" CNI_CONTAINERID="$pod" \
         CNI_NETNS="$(netns_path "$pod")" CNI_IFNAME=eth0 CNI_PATH="$CNI_PLUGINS" "$@" \
         ${KILL_AT:+"$SLUICE_BUILD/tests/netns/kill_steps" "$KILL_AT"} "$PLUGIN" <<<"$CONF" \
-        2>"$DIR/stderr"
+        2>"$DIR/stderr" || rc=$?
+    check_not_alone && return $rc
 }
 
 # ADD that must work: its answer goes to ADDED, the first address without its prefix to IP.

@@ -648,7 +648,9 @@ PLUGIN
     CNI_PLUGINS=$DIR/bin gc b
     grep -qx "DEL a eth0 A=1" "$DIR/diary"
     ! grep -q "DEL b" "$DIR/diary"
+    agent_down # it would go on serving what is taken away under it
     in_netns "$HOST" "$SLUICE" clean --instance "$DIR/i"
+    [ -z "$AGENT_MODE" ] || agent_up
     grep -qx "DEL b eth0 " "$DIR/diary"
     rm -r "$DIR/bin" "$DIR/diary"
 }

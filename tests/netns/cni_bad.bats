@@ -423,6 +423,7 @@ END
 @test "not root: code 103" {
     chmod 755 "$DIR"
     cp "$PLUGIN" "$DIR/plugin"
+    cp "$SLUICE_BUILD/cmd/sluice-cni-standalone" "$DIR" # which the thin one executes
     for kind in $BRIDGE_KINDS loopback; do
         conf $kind
         for command in ADD DEL GC; do
