@@ -4,6 +4,7 @@
 
 #include "agent/agent.h"
 #include "agent/http.h"
+#include "agent/turns.h"
 #include "agent/workers.h"
 #include "cni/cni.h"
 #include "gate/gate.h"
@@ -43,7 +44,9 @@ struct agent {
     struct agent_pools *pools;
     struct http_server *http; /* NULL: none */
 
-    size_t n_calls;                            /* CNI calls not answered yet */
+    size_t n_calls;             /* CNI calls not answered yet */
+    struct call *waiting_calls; /* those at the gate */
+    struct turns *turns;
     struct agent_count (*counts)[AGENT_VERBS]; /* one row a kind */
     size_t found_attachments, found_unknown;   /* by reconcile, at the start */
 };
@@ -73,6 +76,9 @@ void agent_refuse(struct rpc_request *request, const struct error *err);
 /* ---- calls.c: CNI calls ---- */
 
 extern const char *const agent_verb_names[AGENT_VERBS];
+
+/* Refuses the calls that wait at the gate: nothing of theirs was begun. */
+void agent_calls_refuse_waiting(struct agent *agent);
 
 /* ---- gates.c ---- */
 

@@ -111,6 +111,7 @@ static void begin_stop(struct agent *agent)
     log_info("ending: %zu calls to finish", agent->n_calls);
     notify("STOPPING=1");
     agent->stopping = true;
+    agent_calls_refuse_waiting(agent);
     agent_calls_changed(agent, 0);
 }
 
@@ -181,6 +182,9 @@ static int start_shared(struct agent *agent)
         rc = agent_batchers_new(agent);
     }
     if (rc == 0) {
+        rc = turns_new(&agent->turns);
+    }
+    if (rc == 0) {
         funnel_set_width(agent->shared.funnel, FUNNEL_CREATE, options->create_width);
         funnel_set_width(agent->shared.funnel, FUNNEL_CHANGE, options->change_width);
         funnel_set_width(agent->shared.funnel, FUNNEL_REMOVE, options->remove_width);
@@ -249,6 +253,7 @@ static void end(struct agent *agent)
     agent_batchers_free(agent);
     ipam_cache_free(agent->shared.ipam_cache);
     funnel_free(agent->shared.funnel);
+    turns_free(agent->turns);
     free(agent->counts);
     for (size_t i = 0; i < ARRAY_SIZE(agent->signals); i++) {
         if (agent->signals[i].data) {

@@ -16,6 +16,8 @@ const char *const agent_verb_names[AGENT_VERBS] = {"ADD", "DEL", "CHECK", "GC", 
 struct call {
     struct job job;
     struct gate_ticket ticket;
+    struct turn turn;           /* among the calls about its container */
+    struct call *next, **where; /* in agent->waiting_calls */
     struct agent *agent;
     struct rpc_request *request;
     const char **environment;
@@ -128,6 +130,7 @@ static void answer(struct call *call)
     const struct cni_call *cni = &call->cni_call;
     size_t len;
 
+    turns_pass(call->agent->turns, &call->turn);
     gate_release(call->agent->gates, &call->ticket, clock_ns());
     if (!call->output) {
         call->output = cni_call_output(cni);
@@ -180,6 +183,13 @@ static void run(struct job *job, struct kind_env *env)
         cni_call_fail(&call->cni_call, &err);
         return;
     }
+    if (clock_left_ms(call->deadline_ns) == 0) {
+        part_untouched(env, &call->cni_call.conf.attachment);
+        error_code(&err, CNI_TRY_AGAIN_LATER, -ETIMEDOUT,
+                   "the call waited for its turn until its deadline; nothing was begun");
+        cni_call_fail(&call->cni_call, &err);
+        return;
+    }
     kind_env_spans(env, call->cni.spans);
     note_waits(call, env->span_fd, clock_ns());
     cni_call_run(&call->cni_call, env, call->deadline_ns);
@@ -223,7 +233,7 @@ static enum lane lane_of(const struct cni_call *cni)
     return at->part || !(at->kind->own_port || at->kind->outside) ? LANE_QUICK : LANE_SLOW;
 }
 
-static void begin(struct call *call)
+static void submit(struct call *call)
 {
     struct attachment *at = &call->cni_call.conf.attachment;
 
@@ -231,9 +241,65 @@ static void begin(struct call *call)
         at->part = agent_pools_take(call->agent, &call->cni_call.conf);
         attachment_prepare(at, call->agent->options->instance);
     }
-    call->request->gone = NULL; /* what is begun is finished: whoever asked will ask for DEL */
-    call->admitted_ns = call->ticket.admitted_ns ? call->ticket.admitted_ns : call->t0_ns;
     workers_submit(call->agent->workers, lane_of(&call->cni_call), &call->job);
+}
+
+static void on_turn(struct turn *turn)
+{
+    submit((struct call *)((char *)turn - offsetof(struct call, turn)));
+}
+
+/* What is begun is finished: whoever asked for an ADD and went will ask for DEL. */
+static void begin(struct call *call)
+{
+    call->request->gone = NULL;
+    call->admitted_ns = call->ticket.admitted_ns ? call->ticket.admitted_ns : call->t0_ns;
+    call->turn.key = call->cni.container_id;
+    call->turn.go = on_turn;
+    if (!*call->turn.key || turns_take(call->agent->turns, &call->turn)) {
+        submit(call);
+    }
+}
+
+/* ---- at the gate ---- */
+
+static void wait_at_gate(struct call *call)
+{
+    struct call **first = &call->agent->waiting_calls;
+
+    call->next = *first;
+    call->where = first;
+    if (*first) {
+        (*first)->where = &call->next;
+    }
+    *first = call;
+}
+
+static void leave_gate(struct call *call)
+{
+    if (call->where) {
+        *call->where = call->next;
+        if (call->next) {
+            call->next->where = call->where;
+        }
+        call->where = NULL;
+    }
+}
+
+/* Ends a call of which nothing was begun, without a word that the plugin would print. */
+static void refuse_unbegun(struct call *call)
+{
+    leave_gate(call);
+    gate_release(call->agent->gates, &call->ticket, clock_ns());
+    rpc_refuse(call->request, ESHUTDOWN, "the agent is ending", NULL, 0);
+    call_free(call);
+}
+
+void agent_calls_refuse_waiting(struct agent *agent)
+{
+    while (agent->waiting_calls) {
+        refuse_unbegun(agent->waiting_calls);
+    }
 }
 
 static void on_admitted(struct gate_ticket *ticket, int rc)
@@ -241,6 +307,7 @@ static void on_admitted(struct gate_ticket *ticket, int rc)
     struct call *call = (struct call *)((char *)ticket - offsetof(struct call, ticket));
     struct error err = {0};
 
+    leave_gate(call);
     if (rc == 0) {
         begin(call);
         return;
@@ -257,10 +324,8 @@ static void on_gone(struct rpc_request *request)
 {
     struct call *call = request->data;
 
-    gate_release(call->agent->gates, &call->ticket, clock_ns());
     agent_gates_changed(call->agent);
-    rpc_answer(request, NULL, NULL, 0, NULL, 0);
-    call_free(call);
+    refuse_unbegun(call);
 }
 
 /* Only ADD takes the gate: removals gain from being many at once. */
@@ -276,6 +341,7 @@ static void pass_gate(struct call *call)
     if (rc == 1) {
         begin(call);
     } else if (rc == 0) {
+        wait_at_gate(call);
         call->request->data = call;
         call->request->gone = on_gone;
         agent_gates_changed(call->agent);

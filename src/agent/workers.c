@@ -81,14 +81,22 @@ static void *work(void *cookie)
     struct kind_env env;
     struct error err;
     struct job *job;
-    bool open = kind_env_open(&env, workers->options.instance, workers->options.shared, &err) == 0;
+    bool open = false;
 
     pthread_mutex_lock(&workers->lock);
-    if (!open) {
-        log_error("a worker has no environment: %s", err.text);
-    }
     while ((job = take_locked(workers, lane))) {
         pthread_mutex_unlock(&workers->lock);
+        if (open && !netlink_usable(env.host)) {
+            kind_env_close(&env);
+            open = false;
+        }
+        if (!open) {
+            open =
+                kind_env_open(&env, workers->options.instance, workers->options.shared, &err) == 0;
+        }
+        if (!open) {
+            log_error("a worker has no environment: %s", err.text);
+        }
         job->run(job, open ? &env : NULL);
         pthread_mutex_lock(&workers->lock);
         finish_locked(workers, job);

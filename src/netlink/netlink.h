@@ -97,6 +97,9 @@ void netlink_close(struct netlink *nl);
 void cleanup_netlink(struct netlink **nl);
 #define autonetlink __attribute__((cleanup(cleanup_netlink)))
 
+/* False once answers were lost (ENOBUFS): it is to be opened anew. */
+bool netlink_usable(const struct netlink *nl);
+
 /* Every send of this socket goes through the funnel, which outlives it. */
 void netlink_use_funnel(struct netlink *nl, struct funnel *funnel);
 

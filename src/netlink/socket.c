@@ -98,6 +98,11 @@ void cleanup_netlink(struct netlink **nl)
     netlink_close(*nl);
 }
 
+bool netlink_usable(const struct netlink *nl)
+{
+    return !nl->unusable;
+}
+
 int netlink_fd(const struct netlink *nl)
 {
     return nl->fd;
