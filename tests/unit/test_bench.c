@@ -167,7 +167,7 @@ static void test_bad_files_are_refused(void **state)
 
 #define SPAN(pod, stage, t0, t1, wait, ok)                                                         \
     "{\"v\":1,\"pod\":\"" pod "\",\"stage\":\"" stage "\",\"t0_ns\":" t0 "000000000,\"t1_ns\":" t1 \
-    "000000000,\"wait_ns\":" wait "000000000,\"ok\":" ok "}\n"
+    "000000000,\"wait_ns\":" wait ",\"ok\":" ok "}\n"
 
 /* Summarises a run of such spans: the table goes to *ret_table, summary.json is returned. */
 static json_t *summarise(const char *spans, char **ret_table)
@@ -219,13 +219,14 @@ static double number(const json_t *summary, const char *stage, const char *key)
 static void test_a_stage_tells_what_it_waited(void **state)
 {
     autofree char *table = NULL;
-    autojson json_t *summary = summarise(
-        SPAN("b", "cni.gate", "2", "5", "3", "true") SPAN("a", "cni", "1", "9", "1", "true")
-            SPAN("b", "cni", "1", "7", "0", "true") SPAN("b", "vm", "7", "9", "0", "true")
-                SPAN("c", "cni.gate", "1", "9", "8", "true")
-                    SPAN("c", "cni", "1", "9", "0", "false")
-                        SPAN("a", "cni.queue", "2", "4", "2", "true"),
-        &table);
+    autojson json_t *summary =
+        summarise(SPAN("b", "cni.gate", "2", "5", "3000000000", "true") SPAN("a", "cni", "1", "9",
+                                                                             "1000000000", "true")
+                      SPAN("b", "cni", "1", "7", "0", "true") SPAN("b", "vm", "7", "9", "0", "true")
+                          SPAN("c", "cni.gate", "1", "9", "8000000000", "true")
+                              SPAN("c", "cni", "1", "9", "0", "false")
+                                  SPAN("a", "cni.queue", "2", "4", "2000000000", "true"),
+                  &table);
 
     (void)state;
     assert_true(number(summary, "cni", "n") == 2);
@@ -243,7 +244,7 @@ static void test_the_table_has_no_waits_when_nobody_waited_at_a_gate(void **stat
 {
     autofree char *table = NULL;
     autojson json_t *summary = summarise(SPAN("a", "cni", "1", "9", "0", "true")
-                                             SPAN("a", "cni.queue", "2", "4", "2", "true"),
+                                             SPAN("a", "cni.queue", "2", "4", "2000000000", "true"),
                                          &table);
 
     (void)state;
