@@ -253,7 +253,8 @@ static void gate_save_method(struct agent *agent, struct rpc_request *request)
 {
     autofree char *path = settings_path(agent);
     autojson json_t *limits = gates_limits(agent->gates);
-    autofree char *text = limits ? json_dumps(limits, JSON_INDENT(2)) : NULL;
+    autofree char *dump = limits ? json_dumps(limits, JSON_INDENT(2)) : NULL;
+    autofree char *text = dump ? str_printf("%s\n", dump) : NULL;
     struct error err = {0};
     int rc = path && text ? dir_make(agent->options->state_dir, 0755) : -ENOMEM;
 

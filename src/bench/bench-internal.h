@@ -92,6 +92,10 @@ int bench_for_pods(struct bench_run *run, int concurrency,
                    int64_t *ret_t0_ns, struct error *err);
 void bench_pod_start(struct bench_pod *pod, int64_t t0_ns);
 void bench_pod_stop(struct bench_pod *pod, int64_t t0_ns);
+
+/* A stage with a gate in front of it, of whose span the wait is a part. */
+int bench_pod_gated(struct bench_pod *pod, const char *stage,
+                    int (*step)(struct bench_pod *, struct error *), struct error *err);
 void bench_pod_make_netns(struct bench_pod *pod, int64_t t0_ns);
 void bench_pod_drop_netns(struct bench_pod *pod, int64_t t0_ns);
 

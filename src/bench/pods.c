@@ -56,8 +56,7 @@ static int timed(struct bench_pod *pod, const char *stage,
     return rc < 0 ? error_wrap(err, "pod %s", pod->container_id) : 0;
 }
 
-/* A stage with a gate in front of it, of whose span the wait is a part. */
-static int gated(struct bench_pod *pod, const char *stage,
+int bench_pod_gated(struct bench_pod *pod, const char *stage,
                  int (*step)(struct bench_pod *, struct error *), struct error *err)
 {
     int64_t t0 = clock_ns();
@@ -95,11 +94,11 @@ void bench_pod_drop_netns(struct bench_pod *pod, int64_t t0_ns)
 static int start_stages(struct bench_pod *pod, struct error *err)
 {
     const struct bench_driver *driver = pod->run->variant->driver;
-    int rc = pod->has_netns ? 0 : gated(pod, "netns", make_netns, err);
+    int rc = pod->has_netns ? 0 : bench_pod_gated(pod, "netns", make_netns, err);
 
     if (rc == 0) {
         pod->started = true;
-        rc = (driver->agent_gates ? timed : gated)(pod, "cni", driver->add, err);
+        rc = (driver->agent_gates ? timed : bench_pod_gated)(pod, "cni", driver->add, err);
     }
     if (rc == 0 && pod->run->options->sandbox == BENCH_SANDBOX_PROCESS) {
         rc = bench_sandbox_start(pod, err);

@@ -125,24 +125,14 @@ static int start_pause(struct bench_pod *pod, struct error *err)
     return 0;
 }
 
-static int step(struct bench_pod *pod, const char *stage,
-                int (*run)(struct bench_pod *, struct error *), struct error *err)
-{
-    int64_t t0 = clock_ns();
-    int rc = run(pod, err);
-
-    span_end(pod->run->spans_fd, pod->container_id, stage, t0, 0, rc == 0);
-    return rc < 0 ? error_wrap(err, "pod %s", pod->container_id) : 0;
-}
-
 int bench_sandbox_start(struct bench_pod *pod, struct error *err)
 {
-    int rc = step(pod, "cgroup", make_groups, err);
+    int rc = bench_pod_gated(pod, "cgroup", make_groups, err);
 
     if (rc == 0) {
-        rc = step(pod, "vm", start_pause, err);
+        rc = bench_pod_gated(pod, "vm", start_pause, err);
     }
-    return rc < 0 ? rc : step(pod, "limits", set_limits, err);
+    return rc < 0 ? rc : bench_pod_gated(pod, "limits", set_limits, err);
 }
 
 int bench_sandbox_left(const struct bench_run *run)

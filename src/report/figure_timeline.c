@@ -14,6 +14,8 @@
 #define BOTTOM   54
 #define LEGEND_Y 72
 
+#define WAIT_SUFFIX "_wait" /* of the data's name */
+
 struct pod {
     int64_t t0_ns, t1_ns;
     size_t first, n; /* its spans in the sorted list */
@@ -58,6 +60,11 @@ static void group_pods(struct timeline *line)
     }
 }
 
+static bool is_stage(const struct span *span)
+{
+    return !strchr(span->stage, '.');
+}
+
 static bool is_shown(const struct span *span)
 {
     const char *step = strchr(span->stage, '.');
@@ -95,55 +102,43 @@ static void timeline_clear(struct timeline *line)
     free(line->pods);
 }
 
-static void write_bar(struct script *script, const struct timeline *line, int64_t t0_ns,
-                      int64_t t1_ns, size_t row, double unit)
+/*
+ * A span's bar for a stage: all of the stage's own, or what was waiting: the start of its own, as
+ * long as it waited, and the whole of its step `gate`. False: none.
+ */
+static bool bar_of(const struct span *span, size_t stage, bool waits, int64_t *ret_t0_ns,
+                   int64_t *ret_t1_ns)
 {
-    script_printf(script, "%.6f %.6f %zu\n", (double)(t0_ns - line->t0_ns) / NSEC_PER_SEC / unit,
-                  (double)(t1_ns - line->t0_ns) / NSEC_PER_SEC / unit, row);
-}
+    int64_t length_ns = span->t1_ns - span->t0_ns;
 
-/* "left right row" of every span of a stage. Returns how many there were. */
-static size_t write_stage(struct script *script, const struct timeline *line, size_t stage,
-                          double unit)
-{
-    size_t n = 0;
-
-    script_printf(script, "$%s << EOD\n", span_stages[stage].name);
-    for (size_t row = 0; row < line->n_pods; row++) {
-        const struct pod *pod = &line->pods[row];
-
-        for (size_t i = pod->first; i < pod->first + pod->n; i++) {
-            const struct span *span = line->spans[i];
-
-            if (!strcmp(span->stage, span_stages[stage].name)) {
-                write_bar(script, line, span->t0_ns, span->t1_ns, row + 1, unit);
-                n++;
-            }
-        }
+    if (span_stage_index(span->stage) != stage || (waits ? !span->wait_ns : !is_stage(span))) {
+        return false;
     }
-    script_printf(script, "EOD\n");
-    return n;
+    if (waits && span->wait_ns < length_ns) {
+        length_ns = span->wait_ns;
+    }
+    *ret_t0_ns = span->t0_ns;
+    *ret_t1_ns = span->t0_ns + length_ns;
+    return true;
 }
 
-/* The same of what each span of a stage waited, at its start, and of its step `gate`, which is
- * nothing but waiting. */
-static size_t write_waits(struct script *script, const struct timeline *line, size_t stage,
-                          double unit)
+/* "left right row" of every such bar of a stage. Returns how many there were. */
+static size_t write_stage(struct script *script, const struct timeline *line, size_t stage,
+                          bool waits, double unit)
 {
     size_t n = 0;
 
-    script_printf(script, "$%s_wait << EOD\n", span_stages[stage].name);
+    script_printf(script, "$%s%s << EOD\n", span_stages[stage].name, waits ? WAIT_SUFFIX : "");
     for (size_t row = 0; row < line->n_pods; row++) {
         const struct pod *pod = &line->pods[row];
 
         for (size_t i = pod->first; i < pod->first + pod->n; i++) {
-            const struct span *span = line->spans[i];
-            int64_t length_ns = span->t1_ns - span->t0_ns;
+            int64_t t0_ns, t1_ns;
 
-            if (span_stage_index(span->stage) == stage && span->wait_ns) {
-                write_bar(script, line, span->t0_ns,
-                          span->t0_ns + (span->wait_ns < length_ns ? span->wait_ns : length_ns),
-                          row + 1, unit);
+            if (bar_of(line->spans[i], stage, waits, &t0_ns, &t1_ns)) {
+                script_printf(script, "%.6f %.6f %zu\n",
+                              (double)(t0_ns - line->t0_ns) / NSEC_PER_SEC / unit,
+                              (double)(t1_ns - line->t0_ns) / NSEC_PER_SEC / unit, row + 1);
                 n++;
             }
         }
@@ -232,7 +227,7 @@ static int write_bars(struct script *script, const struct timeline *line, double
         const char *name = span_stages[stage].name;
         char colour[8] = COLOUR_IDLE;
 
-        if (write_stage(script, line, stage, unit) == 0) {
+        if (write_stage(script, line, stage, false, unit) == 0) {
             continue;
         }
         if (stage != total) {
@@ -241,9 +236,9 @@ static int write_bars(struct script *script, const struct timeline *line, double
         }
         idle = idle || stage == total;
         rc = add_boxes(&draw, name, "", half, colour);
-        if (rc == 0 && write_waits(script, line, stage, unit)) {
+        if (rc == 0 && write_stage(script, line, stage, true, unit)) {
             colour_of_wait(colour, waiting);
-            rc = add_boxes(&draw, name, "_wait", half, waiting);
+            rc = add_boxes(&draw, name, WAIT_SUFFIX, half, waiting);
         }
     }
     if (rc < 0) {

@@ -163,6 +163,96 @@ static void test_bad_files_are_refused(void **state)
     }
 }
 
+/* ---- the summary ---- */
+
+#define SPAN(pod, stage, t0, t1, wait, ok)                                                         \
+    "{\"v\":1,\"pod\":\"" pod "\",\"stage\":\"" stage "\",\"t0_ns\":" t0 "000000000,\"t1_ns\":" t1 \
+    "000000000,\"wait_ns\":" wait ",\"ok\":" ok "}\n"
+
+/* Summarises a run of such spans: the table goes to *ret_table, summary.json is returned. */
+static json_t *summarise(const char *spans, char **ret_table)
+{
+    struct bench_options options = {.arrival = {.text = "burst"}};
+    struct bench_variant variant = {.name = "v", .driver = &bench_driver_cni, .what = "ovs"};
+    struct bench_run run = {.options = &options, .variant = &variant, .n_pods = 2};
+    autofree char *path = NULL, *text = NULL, *table = NULL;
+    autojson json_t *problems = json_array();
+    struct error err = {0};
+    json_t *json = NULL;
+    size_t len;
+    int out = dup(STDOUT_FILENO);
+
+    strcpy(run.dir, "/tmp/test-bench-XXXXXX");
+    assert_non_null(mkdtemp(run.dir));
+    snprintf(run.spans_path, sizeof(run.spans_path), "%s/spans.jsonl", run.dir);
+    assert_int_equal(file_write_atomic(run.spans_path, spans, strlen(spans), 0644), 0);
+    run.problems = problems;
+    run.start.t0_ns = run.teardown.t0_ns = NSEC_PER_SEC;
+    table = str_printf("%s/table", run.dir);
+    fflush(stdout);
+    assert_non_null(freopen(table, "w", stdout));
+    if (bench_summarise(&run, &err) < 0) {
+        fail_msg("%s", err.text);
+    }
+    fflush(stdout);
+    dup2(out, STDOUT_FILENO);
+    close(out);
+    assert_int_equal(file_read(table, 65536, ret_table, &len), 0);
+    path = str_printf("%s/summary.json", run.dir);
+    assert_int_equal(file_read(path, 65536, &text, &len), 0);
+    assert_int_equal(json_parse(text, len, &json, &err), 0);
+    dir_remove(run.dir);
+    return json;
+}
+
+static double number(const json_t *summary, const char *stage, const char *key)
+{
+    const json_t *stages = json_object_get(json_object_get(summary, "start"), "stages");
+    const json_t *value = json_object_get(json_object_get(stages, stage), key);
+
+    assert_true(json_is_number(value));
+    return json_number_value(value);
+}
+
+/* `cni` has the wait of its gate whether its own span tells it (bench took the gate) or the step
+ * `cni.gate` (the agent did). */
+static void test_a_stage_tells_what_it_waited(void **state)
+{
+    autofree char *table = NULL;
+    autojson json_t *summary =
+        summarise(SPAN("b", "cni.gate", "2", "5", "3000000000", "true") SPAN("a", "cni", "1", "9",
+                                                                             "1000000000", "true")
+                      SPAN("b", "cni", "1", "7", "0", "true") SPAN("b", "vm", "7", "9", "0", "true")
+                          SPAN("c", "cni.gate", "1", "9", "8000000000", "true")
+                              SPAN("c", "cni", "1", "9", "0", "false")
+                                  SPAN("a", "cni.queue", "2", "4", "2000000000", "true"),
+                  &table);
+
+    (void)state;
+    assert_true(number(summary, "cni", "n") == 2);
+    assert_true(number(summary, "cni", "wait_mean_s") == 2);
+    assert_true(number(summary, "cni", "wait_p50_s") == 2);
+    assert_true(number(summary, "cni", "wait_p99_s") > 2.9);
+    assert_true(number(summary, "cni", "mean_s") == 7);
+    assert_true(number(summary, "vm", "wait_mean_s") == 0);
+    assert_true(number(summary, "cni.queue", "wait_mean_s") == 2);
+    assert_non_null(strstr(table, "max mean wait\n"));
+    assert_non_null(strstr(table, " 8000.00   2000.00\n"));
+}
+
+static void test_the_table_has_no_waits_when_nobody_waited_at_a_gate(void **state)
+{
+    autofree char *table = NULL;
+    autojson json_t *summary = summarise(SPAN("a", "cni", "1", "9", "0", "true")
+                                             SPAN("a", "cni.queue", "2", "4", "2000000000", "true"),
+                                         &table);
+
+    (void)state;
+    assert_true(number(summary, "cni", "wait_mean_s") == 0);
+    assert_non_null(strstr(table, "      max\n"));
+    assert_null(strstr(table, "wait"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -171,6 +261,8 @@ int main(void)
         cmocka_unit_test(test_tenants_differ_in_name_and_vlan),
         cmocka_unit_test(test_files_of_one_plugin_become_lists),
         cmocka_unit_test(test_bad_files_are_refused),
+        cmocka_unit_test(test_a_stage_tells_what_it_waited),
+        cmocka_unit_test(test_the_table_has_no_waits_when_nobody_waited_at_a_gate),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -365,6 +365,48 @@ static void test_draw_any_name(void **state)
     report_output_clear(&output);
 }
 
+/* Draws a's median run of such spans and returns the timeline's script. */
+static char *draw_timeline(const struct folder *folder, const char *spans)
+{
+    autofree char *out = str_printf("%s/out", folder->path), *script = NULL;
+    autoresult struct result *result = NULL;
+    struct report_output output;
+    struct error err = {0};
+    char *text;
+    size_t len;
+
+    put(folder, "runs/0004/spans.jsonl", spans);
+    assert_int_equal(result_load(folder->path, &result, NULL), 0);
+    if (report_draw(result, out, &output, &err) < 0) {
+        fail_msg("%s", err.text);
+    }
+    report_output_clear(&output);
+    script = str_printf("%s/timeline-a.gp", out);
+    assert_int_equal(file_read(script, 1 << 20, &text, &len), 0);
+    return text;
+}
+
+static void test_waiting_is_drawn_apart(void **state)
+{
+    autofree char *script = NULL, *without = NULL;
+
+    if (access("/usr/bin/gnuplot", X_OK) < 0) {
+        print_message("gnuplot is not installed\n");
+        skip();
+    }
+    script = draw_timeline(
+        *state, SPAN("total", "1000000000", "9000000000") SPAN("cni", "2000000000", "8000000000")
+                    SPAN("cni.gate", "3000000000", "5000000000,\"wait_ns\":2000000000")
+                        SPAN("vm", "8000000000", "9000000000,\"wait_ns\":7000000000"));
+    assert_non_null(strstr(script, "$cni << EOD\n1.000000 7.000000 1\nEOD"));
+    assert_non_null(strstr(script, "$cni_wait << EOD\n2.000000 4.000000 1\nEOD"));
+    /* Never longer than the bar, whatever the file says. */
+    assert_non_null(strstr(script, "$vm_wait << EOD\n7.000000 8.000000 1\nEOD"));
+    assert_non_null(strstr(script, "'lighter: waiting at the gate'"));
+    without = draw_timeline(*state, SPAN("total", "1000000000", "9000000000"));
+    assert_null(strstr(without, "waiting"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -379,6 +421,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_compare_no_run, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_no_gnuplot, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_draw_any_name, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_waiting_is_drawn_apart, make_folder, remove_folder),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
