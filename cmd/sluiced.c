@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 static const char help[] =
@@ -24,6 +26,7 @@ static const char help[] =
     "  --create-width N       threads that create devices at once (default 2; 0: no bound)\n"
     "  --change-width N       threads that set devices up at once (default 2; 0: no bound)\n"
     "  --remove-width N       threads that remove devices at once (default 0: no bound)\n"
+    "  --with-parent          end when the process that started it does\n"
     "  --quick-width N        threads for calls that wait for nobody (default 2)\n"
     "  --slow-width N         threads for calls that wait for Open vSwitch or for other programs\n"
     "                         (default 512)\n";
@@ -40,6 +43,7 @@ enum {
     OPT_SLOW_WIDTH,
     OPT_STATE_DIR,
     OPT_VERSION,
+    OPT_WITH_PARENT,
 };
 
 static const struct option long_options[] = {
@@ -55,6 +59,7 @@ static const struct option long_options[] = {
     {"slow-width", required_argument, NULL, OPT_SLOW_WIDTH},
     {"state-dir", required_argument, NULL, OPT_STATE_DIR},
     {"version", no_argument, NULL, OPT_VERSION},
+    {"with-parent", no_argument, NULL, OPT_WITH_PARENT},
     {0},
 };
 
@@ -105,6 +110,10 @@ static int read_option(int opt, char *arg, struct agent_options *o, struct error
     case OPT_STATE_DIR:
         o->state_dir = arg;
         return 0;
+    case OPT_WITH_PARENT:
+        /* A parent that is gone by now left us to the reaper, and no signal comes any more. */
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        return getppid() == 1 ? error_set(err, -ESRCH, "the parent is gone") : 0;
     case OPT_HTTP:
         return read_ports(arg, o, err);
     case OPT_HTTP_BARRIER:

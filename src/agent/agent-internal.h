@@ -17,8 +17,7 @@
 
 /* ADDs, DELs and so on of one kind. */
 struct agent_count {
-    uint64_t ok, failed;
-    struct histogram latency; /* from request to answer */
+    struct histogram ok, failed; /* from request to answer */
 };
 
 struct agent_batchers; /* one batcher an OVSDB socket, for the workers' threads */

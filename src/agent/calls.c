@@ -101,9 +101,7 @@ static void count(struct call *call)
         if (!strcmp(cni->verb->name, agent_verb_names[verb])) {
             struct agent_count *row = &call->agent->counts[kind][verb];
 
-            row->ok += cni->rc == 0;
-            row->failed += cni->rc < 0;
-            histogram_add(&row->latency, clock_ns() - call->t0_ns);
+            histogram_add(cni->rc == 0 ? &row->ok : &row->failed, clock_ns() - call->t0_ns);
         }
     }
 }

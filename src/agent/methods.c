@@ -88,11 +88,12 @@ static json_t *calls_json(const struct agent *agent)
         for (size_t v = 0; v < AGENT_VERBS; v++) {
             const struct agent_count *row = &agent->counts[k][v];
 
-            if (row->latency.n) {
-                json_array_append_new(
-                    calls, json_pack("{s:s, s:s, s:I, s:I, s:f}", "kind", kinds[k]->type, "verb",
-                                     agent_verb_names[v], "ok", (json_int_t)row->ok, "failed",
-                                     (json_int_t)row->failed, "latency_sum_s", row->latency.sum));
+            if (row->ok.n + row->failed.n) {
+                json_array_append_new(calls, json_pack("{s:s, s:s, s:I, s:I, s:f}", "kind",
+                                                       kinds[k]->type, "verb", agent_verb_names[v],
+                                                       "ok", (json_int_t)row->ok.n, "failed",
+                                                       (json_int_t)row->failed.n, "latency_sum_s",
+                                                       row->ok.sum + row->failed.sum));
             }
         }
     }

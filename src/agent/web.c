@@ -19,32 +19,23 @@
         }                                                                                          \
     }
 
+/* The histogram's own count is the number of calls. */
 static void write_calls(const struct agent *agent, FILE *to)
 {
-    metrics_family(to, METRICS_COUNTER, "sluice_cni_calls_total", "CNI calls answered");
+    static const char name[] = "sluice_cni_call_seconds";
+
+    metrics_family(to, METRICS_HISTOGRAM, name, "CNI calls from request to answer");
     for (size_t k = 0; kinds[k]; k++) {
         for (size_t v = 0; v < AGENT_VERBS; v++) {
             const struct agent_count *row = &agent->counts[k][v];
+            const char *kind = kinds[k]->type, *verb = agent_verb_names[v];
 
-            if (row->latency.n) {
-                const char *kind = kinds[k]->type, *verb = agent_verb_names[v];
-
-                metrics_count(to, "sluice_cni_calls_total",
-                              LABELS({"kind", kind}, {"verb", verb}, {"result", "ok"}), row->ok);
-                metrics_count(to, "sluice_cni_calls_total",
-                              LABELS({"kind", kind}, {"verb", verb}, {"result", "failed"}),
-                              row->failed);
-            }
-        }
-    }
-    metrics_family(to, METRICS_HISTOGRAM, "sluice_cni_call_seconds",
-                   "CNI calls from request to answer");
-    for (size_t k = 0; kinds[k]; k++) {
-        for (size_t v = 0; v < AGENT_VERBS; v++) {
-            if (agent->counts[k][v].latency.n) {
-                metrics_histogram(to, "sluice_cni_call_seconds",
-                                  LABELS({"kind", kinds[k]->type}, {"verb", agent_verb_names[v]}),
-                                  &agent->counts[k][v].latency);
+            if (row->ok.n + row->failed.n) {
+                metrics_histogram(
+                    to, name, LABELS({"kind", kind}, {"verb", verb}, {"result", "ok"}), &row->ok);
+                metrics_histogram(to, name,
+                                  LABELS({"kind", kind}, {"verb", verb}, {"result", "failed"}),
+                                  &row->failed);
             }
         }
     }

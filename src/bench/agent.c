@@ -45,7 +45,8 @@ static void stop(pid_t pid)
 
 static int start(const struct bench_options *options, pid_t *ret_pid, struct error *err)
 {
-    const char *const argv[] = {options->agent, "--instance", options->instance, NULL};
+    const char *const argv[] = {options->agent, "--with-parent", "--instance", options->instance,
+                                NULL};
     int64_t deadline_ns = in_seconds(START_S);
     pid_t pid, serving;
     int rc;

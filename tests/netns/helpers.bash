@@ -44,10 +44,10 @@ processes_of() {
     pgrep -f -- "$1" || true
 }
 
-# Waits up to 5 s until a command succeeds.
+# Waits up to 20 s until a command succeeds.
 eventually() {
     local i
-    for i in $(seq 100); do
+    for i in $(seq 400); do
         "$@" && return 0
         sleep 0.05
     done
