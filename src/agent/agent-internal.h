@@ -14,12 +14,15 @@
 #define AGENT_CALLS_MAX 4096 /* CNI calls at once; more wait in the socket's backlog */
 #define AGENT_VERBS     5
 
+#define AGENT_BEGUN_BUCKETS 1024
+
 /* ADDs, DELs and so on of one kind. */
 struct agent_count {
     uint64_t ok, failed;
     struct histogram latency; /* from request to answer */
 };
 
+struct call;
 struct agent_batchers; /* one batcher an OVSDB socket, for the workers' threads */
 struct agent_leases;   /* permits that peers hold or wait for */
 struct agent_pools;
@@ -44,6 +47,7 @@ struct agent {
     struct http_server *http; /* NULL: none */
 
     size_t n_calls;                            /* CNI calls not answered yet */
+    struct call **begun;                       /* ADDs and DELs at work, by attachment */
     struct agent_count (*counts)[AGENT_VERBS]; /* one row a kind */
     size_t found_attachments, found_unknown;   /* by reconcile, at the start */
 };

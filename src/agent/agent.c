@@ -174,8 +174,9 @@ static int start_shared(struct agent *agent)
         n++;
     }
     agent->counts = calloc(n + 1, sizeof(*agent->counts));
+    agent->begun = calloc(AGENT_BEGUN_BUCKETS, sizeof(struct call *));
     if (rc == 0) {
-        rc = agent->counts ? ipam_cache_new(&agent->shared.ipam_cache) : -ENOMEM;
+        rc = agent->counts && agent->begun ? ipam_cache_new(&agent->shared.ipam_cache) : -ENOMEM;
     }
     if (rc == 0) {
         rc = agent_batchers_new(agent);
@@ -250,6 +251,7 @@ static void end(struct agent *agent)
     ipam_cache_free(agent->shared.ipam_cache);
     funnel_free(agent->shared.funnel);
     free(agent->counts);
+    free(agent->begun);
     for (size_t i = 0; i < ARRAY_SIZE(agent->signals); i++) {
         if (agent->signals[i].data) {
             uv_close((uv_handle_t *)&agent->signals[i], NULL);

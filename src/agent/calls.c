@@ -25,6 +25,10 @@ struct call {
     char *output;
     uint64_t broken_part; /* of the pool; 0: none */
     bool counted;         /* one of agent->n_calls */
+    char *attachment;     /* "NETWORK/CONTAINER/IFNAME" of an ADD or DEL that was begun */
+    bool begun;           /* in agent->begun */
+    struct call *next;    /* there */
+    struct call *behind;  /* waits for this one: the same attachment's */
 };
 
 /* ---- the request ---- */
@@ -74,6 +78,69 @@ static int read_request(struct call *call, struct error *err)
     return 0;
 }
 
+/*
+ * ---- one attachment's calls, one after the other ----
+ *
+ * Who asked for an ADD may have gone long ago, and his DEL may be here: it must not run past the
+ * ADD and find nothing.
+ */
+
+static struct call **begun_slot(const struct call *call)
+{
+    uint64_t hash = hash64_str(HASH64_START, call->attachment);
+    struct call **slot = &call->agent->begun[hash % AGENT_BEGUN_BUCKETS];
+
+    while (*slot && strcmp((*slot)->attachment, call->attachment) != 0) {
+        slot = &(*slot)->next;
+    }
+    return slot;
+}
+
+/* False: it is to wait until those before it have ended. */
+static bool enter_begun(struct call *call)
+{
+    const struct attachment_key *key = &call->cni_call.conf.attachment.key;
+    struct call **slot, *last;
+
+    call->attachment = str_printf("%s/%s/%s", key->network, key->container_id, key->ifname);
+    if (!call->attachment) {
+        return true;
+    }
+    slot = begun_slot(call);
+    last = *slot;
+    if (last) {
+        while (last->behind) {
+            last = last->behind;
+        }
+        last->behind = call;
+        return false;
+    }
+    call->begun = true;
+    *slot = call;
+    return true;
+}
+
+static void start(struct call *call);
+
+static void leave_begun(struct call *call)
+{
+    struct call **slot, *behind = call->behind;
+
+    if (!call->begun) {
+        return;
+    }
+    slot = begun_slot(call);
+    *slot = call->next;
+    call->begun = false;
+    call->behind = NULL;
+    if (behind) {
+        behind->begun = true;
+        behind->next = *slot;
+        *slot = behind;
+        start(behind);
+    }
+}
+
 /* ---- the answer ---- */
 
 static void call_free(struct call *call)
@@ -84,6 +151,7 @@ static void call_free(struct call *call)
     cni_call_clear(&call->cni_call);
     free(call->output);
     free(call->environment);
+    free(call->attachment);
     free(call);
 }
 
@@ -128,6 +196,7 @@ static void answer(struct call *call)
     const struct cni_call *cni = &call->cni_call;
     size_t len;
 
+    leave_begun(call);
     gate_release(call->agent->gates, &call->ticket, clock_ns());
     if (!call->output) {
         call->output = cni_call_output(cni);
@@ -223,7 +292,7 @@ static enum lane lane_of(const struct cni_call *cni)
     return at->part || !(at->kind->own_port || at->kind->outside) ? LANE_QUICK : LANE_SLOW;
 }
 
-static void begin(struct call *call)
+static void start(struct call *call)
 {
     struct attachment *at = &call->cni_call.conf.attachment;
 
@@ -231,9 +300,18 @@ static void begin(struct call *call)
         at->part = agent_pools_take(call->agent, &call->cni_call.conf);
         attachment_prepare(at, call->agent->options->instance);
     }
+    workers_submit(call->agent->workers, lane_of(&call->cni_call), &call->job);
+}
+
+static void begin(struct call *call)
+{
+    const char *verb = call->cni_call.verb->name;
+
     call->request->gone = NULL; /* what is begun is finished: whoever asked will ask for DEL */
     call->admitted_ns = call->ticket.admitted_ns ? call->ticket.admitted_ns : call->t0_ns;
-    workers_submit(call->agent->workers, lane_of(&call->cni_call), &call->job);
+    if ((strcmp(verb, "ADD") != 0 && strcmp(verb, "DEL") != 0) || enter_begun(call)) {
+        start(call);
+    }
 }
 
 static void on_admitted(struct gate_ticket *ticket, int rc)
