@@ -51,6 +51,11 @@ agent_serves() {
         tail -n 1 "$DIR/agent.log" | grep -q serving
 }
 
+# Asks it by its socket: METHOD [PARAMS].
+agent_call() {
+    "$BATS_TEST_DIRNAME/agent_tool.py" call "$DIR/i" "$@"
+}
+
 agent_gone() {
     ! kill -0 "$(agent_pid)" 2>/dev/null
 }
@@ -166,6 +171,21 @@ del() {
     local said
     said=$(cni DEL "$@") || { echo "DEL: $said"; return 1; }
     [ -z "$said" ] || { echo "DEL said: $said"; return 1; }
+}
+
+# All at once; the answers come in $DIR/out.POD.
+burst() { # COMMAND POD...
+    local command=$1 pod pids=() failed=0
+    shift
+    for pod in "$@"; do
+        cni "$command" "$pod" >"$DIR/out.$pod" 3>&- &
+        pids+=($!)
+    done
+    for pod in "$@"; do
+        wait "${pids[0]}" || { failed=1 && echo "$command $pod: $(cat "$DIR/out.$pod")"; }
+        pids=("${pids[@]:1}")
+    done
+    return $failed
 }
 
 # The plugin must refuse with this code and a message that matches the glob; its words go to SAID.

@@ -264,7 +264,8 @@ shape() { # of ADDED: every path with its value's type, addresses and names left
 }
 
 @test "VERSION lists all versions, with a configuration and without" {
-    for CONF in '{"cniVersion": "1.0.0"}' '' '{"cniVersion": "9.9.9"}'; do
+    conf ovs
+    for CONF in '{"cniVersion": "1.0.0"}' '' '{"cniVersion": "9.9.9"}' "$CONF"; do
         said=$(cni VERSION x CNI_CONTAINERID= CNI_NETNS= CNI_IFNAME=)
         [ "$(jq -c .supportedVersions <<<"$said")" = \
             '["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]' ]
