@@ -23,15 +23,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define STAGE        "cni"
-#define CONNECTIONS  4
-#define WAIT_S       120
-#define POLL_STAGE   "limit%d" /* poll_server.py is started with limit1=1 limit4=4 limit16=16 */
-#define SETTLE_NS    (300 * NSEC_PER_MSEC) /* for poll_server.py, which can't tell who waits */
-#define REPEATS_MAX  100
-#define SEED         1
-#define CONFIDENCE   0.95
-#define USEC_PER_SEC 1e6
+#define STAGE       "cni"
+#define CONNECTIONS 4
+#define WAIT_S      120
+#define POLL_STAGE  "limit%d" /* poll_server.py is started with limit1=1 limit4=4 limit16=16 */
+#define SETTLE_NS   (300 * NSEC_PER_MSEC) /* for poll_server.py, which can't tell who waits */
+#define REPEATS_MAX 100
+#define SEED        1
+#define CONFIDENCE  0.95
 
 /* ---- a case: one number of waiters at one limit ---- */
 

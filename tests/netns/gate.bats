@@ -417,3 +417,17 @@ CASES
     jq -es 'any(.gates.cni.limit == 1)' "$run/samples.jsonl"
     shows cni held 0
 }
+
+@test "bench passes the gates of its sandbox's stages" {
+    need ovs-vswitchd ovsdb-server
+    gate set vm=1
+    in_netns "$NS" ip link set lo up
+    in_netns "$NS" "$SLUICE" bench --instance "$DIR/i" --cni ovs-macvlan --pods 20 --warmup 0 \
+        --sandbox process --out "$DIR/out" >"$DIR/said" || { cat "$DIR/said"; false; }
+    for stage in netns cni cgroup vm limits total; do
+        echo "$stage"
+        shows $stage admitted $([ $stage = cni ] || [ $stage = vm ] && echo 20 || echo 0)
+    done
+    jq -e '.start.stages | .vm.wait_mean_s > 0 and .cgroup.wait_mean_s == 0 and .cni.wait_mean_s == 0' \
+        "$DIR/out/runs/0001/summary.json"
+}
