@@ -33,9 +33,12 @@ demo: all
 	$(BUILD)/cmd/sluice bench --cni ovs-macvlan --pods 100 --sandbox process --out demo
 	$(BUILD)/cmd/sluice report demo
 
-# Side by side with the reference plugins; takes minutes.
+# Side by side with peers: each prints its table. Takes half an hour.
 bench: all
 	benchmarks/cni-add/run $(BUILD)
+	benchmarks/ovs-ports/run $(BUILD)
+	benchmarks/gate/run $(BUILD)
+	benchmarks/pool/run $(BUILD)
 
 install: all
 	meson install -C $(BUILD)

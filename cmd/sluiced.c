@@ -18,11 +18,13 @@ static const char help[] =
     "SIGHUP reads the settings again.\n"
     "\n"
     "  --instance DIR         default $SLUICE_INSTANCE or /run/sluice\n"
-    "  --state-dir DIR        settings: gates.json (default /var/lib/sluice, or INSTANCE/state\n"
-    "                         for another instance than the default one)\n"
+    "  --state-dir DIR        settings: gates.json, pools.json (default /var/lib/sluice, or\n"
+    "                         INSTANCE/state for another instance than the default one)\n"
     "  --http PORT[,PORT]...  HTTP on 127.0.0.1: metrics, health, the older lock server's API\n"
     "  --http-barrier N       callers that /barrier waits for, unless the request says\n"
     "  --http-hold S          give a permit that HTTP took back after S seconds (default: never)\n"
+    "  --http-pods N          pods that /get_ifname spreads over the tenants (default 1)\n"
+    "  --http-tenants T       tenants, each with a port tap0, tap1, ... (default 1)\n"
     "  --create-width N       threads that create devices at once (default 2; 0: no bound)\n"
     "  --change-width N       threads that set devices up at once (default 2; 0: no bound)\n"
     "  --remove-width N       threads that remove devices at once (default 0: no bound)\n"
@@ -37,6 +39,8 @@ enum {
     OPT_HTTP,
     OPT_HTTP_BARRIER,
     OPT_HTTP_HOLD,
+    OPT_HTTP_PODS,
+    OPT_HTTP_TENANTS,
     OPT_INSTANCE,
     OPT_QUICK_WIDTH,
     OPT_REMOVE_WIDTH,
@@ -53,6 +57,8 @@ static const struct option long_options[] = {
     {"http", required_argument, NULL, OPT_HTTP},
     {"http-barrier", required_argument, NULL, OPT_HTTP_BARRIER},
     {"http-hold", required_argument, NULL, OPT_HTTP_HOLD},
+    {"http-pods", required_argument, NULL, OPT_HTTP_PODS},
+    {"http-tenants", required_argument, NULL, OPT_HTTP_TENANTS},
     {"instance", required_argument, NULL, OPT_INSTANCE},
     {"quick-width", required_argument, NULL, OPT_QUICK_WIDTH},
     {"remove-width", required_argument, NULL, OPT_REMOVE_WIDTH},
@@ -120,6 +126,10 @@ static int read_option(int opt, char *arg, struct agent_options *o, struct error
         return read_number("http-barrier", arg, 1, 100000, &o->http_barrier, err);
     case OPT_HTTP_HOLD:
         return read_number("http-hold", arg, 1, 86400, &o->http_hold_s, err);
+    case OPT_HTTP_PODS:
+        return read_number("http-pods", arg, 1, 100000, &o->http_pods, err);
+    case OPT_HTTP_TENANTS:
+        return read_number("http-tenants", arg, 1, 100000, &o->http_tenants, err);
     case OPT_CREATE_WIDTH:
         return read_number("create-width", arg, 0, 1024, &o->create_width, err);
     case OPT_CHANGE_WIDTH:

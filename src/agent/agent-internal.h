@@ -40,6 +40,7 @@ struct agent {
     struct gates *gates;
     uv_timer_t gate_timer;
     struct agent_leases *leases;
+    json_t *evidence; /* what the limits' file said of how they were found; NULL: nothing */
     struct agent_pools *pools;
     struct http_server *http; /* NULL: none */
 
@@ -98,6 +99,9 @@ void agent_gates_peer_closed(struct agent *agent, struct rpc_peer *peer);
 /* Starts with the pools that were saved; nothing is made or removed before agent_pools_begin: what
  * an earlier agent left is adopted first. */
 int agent_pools_start(struct agent *agent, struct error *err);
+
+/* Sets the pools of pools.json of the settings; one that is not there is fine. */
+int agent_pools_load(struct agent *agent, struct error *err);
 void agent_pools_begin(struct agent *agent);
 void agent_pools_stop(struct agent *agent);
 

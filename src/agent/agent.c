@@ -118,9 +118,12 @@ static void begin_stop(struct agent *agent)
 static void reload(struct agent *agent)
 {
     struct error err = {0};
+    char state[64];
 
-    notify("RELOADING=1");
-    if (agent_gates_load(agent, &err) < 0) {
+    snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%lld",
+             (long long)(clock_ns() / 1000));
+    notify(state);
+    if (agent_gates_load(agent, &err) < 0 || agent_pools_load(agent, &err) < 0) {
         log_error("settings are not read again: %s", err.text);
     } else {
         log_info("settings read again");

@@ -10,9 +10,10 @@ struct agent_options {
     const char *instance;
     const char *state_dir; /* settings: gates.json, pools.json */
     uint16_t http_ports[AGENT_HTTP_PORTS_MAX];
-    size_t n_http_ports;   /* 0: no HTTP */
-    unsigned http_barrier; /* callers that /barrier waits for; 0: the request says */
-    unsigned http_hold_s;  /* a permit taken by HTTP is given back after; 0: never */
+    size_t n_http_ports;              /* 0: no HTTP */
+    unsigned http_barrier;            /* callers that /barrier waits for; 0: the request says */
+    unsigned http_pods, http_tenants; /* /get_ifname: pods in all, spread over tenants */
+    unsigned http_hold_s;             /* a permit taken by HTTP is given back after; 0: never */
     unsigned create_width, change_width, remove_width; /* the funnel's; 0: no bound */
     unsigned quick_width, slow_width;                  /* threads of the lanes */
 };

@@ -232,6 +232,13 @@ static void gate_show_method(struct agent *agent, struct rpc_request *request)
     rpc_answer(request, json_pack("{s:o}", "gates", list), NULL, 0, NULL, 0);
 }
 
+/* What is said of limits holds until others are set. */
+static void keep_evidence(struct agent *agent, const json_t *limits)
+{
+    json_decref(agent->evidence);
+    agent->evidence = json_copy(json_object_get(limits, "evidence"));
+}
+
 static void gate_set_method(struct agent *agent, struct rpc_request *request)
 {
     struct error err = {0};
@@ -240,6 +247,7 @@ static void gate_set_method(struct agent *agent, struct rpc_request *request)
         agent_refuse(request, &err);
         return;
     }
+    keep_evidence(agent, request->params);
     agent_gates_changed(agent);
     rpc_answer(request, gates_limits(agent->gates), NULL, 0, NULL, 0);
 }
@@ -249,11 +257,19 @@ static char *settings_path(const struct agent *agent)
     return str_printf("%s/" GATES_FILE, agent->options->state_dir);
 }
 
+static char *save_text(const struct agent *agent, json_t *limits)
+{
+    if (agent->evidence) {
+        json_object_set(limits, "evidence", agent->evidence);
+    }
+    return limits ? json_dumps(limits, JSON_INDENT(2)) : NULL;
+}
+
 static void gate_save_method(struct agent *agent, struct rpc_request *request)
 {
     autofree char *path = settings_path(agent);
     autojson json_t *limits = gates_limits(agent->gates);
-    autofree char *dump = limits ? json_dumps(limits, JSON_INDENT(2)) : NULL;
+    autofree char *dump = save_text(agent, limits);
     autofree char *text = dump ? str_printf("%s\n", dump) : NULL;
     struct error err = {0};
     int rc = path && text ? dir_make(agent->options->state_dir, 0755) : -ENOMEM;
@@ -289,6 +305,7 @@ static int load_saved(struct agent *agent, struct error *err)
     if (rc < 0) {
         return error_wrap(err, "%s", path);
     }
+    keep_evidence(agent, json);
     agent_gates_changed(agent);
     return 0;
 }
@@ -362,6 +379,7 @@ int agent_gates_start(struct agent *agent, struct error *err)
 
 void agent_gates_stop(struct agent *agent)
 {
+    json_decref(agent->evidence);
     if (agent->leases) {
         free(agent->leases->slots);
         free(agent->leases->free_slots);

@@ -196,6 +196,7 @@ static int prepare(struct part_job *job, struct kind_env *env, const char *comma
             : error_set(&job->err, -EAGAIN, "no netlink socket to work with");
 
     if (rc == 0) {
+        kind_env_spans(env, NULL); /* of no pod's start */
         env->deadline_ns = clock_ns() + JOB_S * NSEC_PER_SEC;
         if (conf->attachment.ipam) {
             ipam_config_use_cache(conf->attachment.ipam, env->shared->ipam_cache);
@@ -682,6 +683,13 @@ int agent_pools_set(struct agent *agent, const struct cni_conf *conf,
     json_t *copy = json_copy(conf->json);
     int rc = 0;
 
+    if (conf->attachment.addresses == ADDRESSES_DELEGATED) {
+        json_decref(copy);
+        return error_set(err, -EINVAL,
+                         "ipam.type: \"%.64s\" is not allowed with a pool; must be host-local or "
+                         "absent",
+                         conf->attachment.delegate.type);
+    }
     if (pool && pools->begun && pool->fingerprint != fingerprint) {
         /* Parts of another configuration are of no more use. */
         pool_drain(pool->pool);
@@ -973,7 +981,7 @@ void agent_pools_reserve(struct agent *agent, uint64_t number)
     }
 }
 
-static int load_saved(struct agent *agent, struct error *err)
+int agent_pools_load(struct agent *agent, struct error *err)
 {
     autofree char *path = settings_path(agent), *text = NULL;
     autojson json_t *json = NULL;
@@ -1013,7 +1021,7 @@ int agent_pools_start(struct agent *agent, struct error *err)
     pools->timer.data = pools->wake.data = pools;
     agent->pools = pools;
     agent->shared.part_back = part_back;
-    return load_saved(agent, err);
+    return agent_pools_load(agent, err);
 }
 
 void agent_pools_begin(struct agent *agent)

@@ -221,7 +221,9 @@ int agent_web_start(struct agent *agent, struct error *err)
     struct http_options options = {.ports = o->http_ports,
                                    .n_ports = o->n_http_ports,
                                    .max_hold_s = o->http_hold_s,
-                                   .barrier = o->http_barrier};
+                                   .barrier = o->http_barrier,
+                                   .pods = o->http_pods,
+                                   .tenants = o->http_tenants};
     struct http_api api = {.cookie = agent,
                            .gates = agent->gates,
                            .gates_changed = gates_changed,

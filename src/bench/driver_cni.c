@@ -280,13 +280,16 @@ struct record_count {
     int n;
 };
 
+static bool is_of_run(const struct bench_run *run, const char *container_id)
+{
+    return container_id[0] == 'b' && str_has_prefix(container_id + 1, run->id);
+}
+
 static int count_record(const struct record *record, void *cookie)
 {
     struct record_count *count = cookie;
-    char prefix[16];
 
-    snprintf(prefix, sizeof(prefix), "b%s", count->run->id);
-    count->n += str_has_prefix(record->key.container_id, prefix);
+    count->n += is_of_run(count->run, record->key.container_id);
     return 0;
 }
 
@@ -308,9 +311,10 @@ static int check_ports(struct bench_run *run, struct error *err)
         rc = ovs_ports_list(env.ovs, NULL, true, env.deadline_ns, &found, err);
     }
     for (size_t i = 0; rc == 0 && i < found.n; i++) {
-        const char *instance = found.ports[i].owner.instance;
+        const struct ovs_owner *owner = &found.ports[i].owner;
 
-        left += instance && !strcmp(instance, run->options->instance);
+        left += owner->instance && !strcmp(owner->instance, run->options->instance) &&
+                owner->container_id && is_of_run(run, owner->container_id);
     }
     if (left) {
         bench_problem(run, "%d OVS ports are left", left);

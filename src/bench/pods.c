@@ -57,7 +57,7 @@ static int timed(struct bench_pod *pod, const char *stage,
 }
 
 int bench_pod_gated(struct bench_pod *pod, const char *stage,
-                 int (*step)(struct bench_pod *, struct error *), struct error *err)
+                    int (*step)(struct bench_pod *, struct error *), struct error *err)
 {
     int64_t t0 = clock_ns();
     struct bench_permit permit;

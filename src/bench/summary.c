@@ -281,25 +281,45 @@ static int write_json(const char *dir, const char *file, json_t *json, struct er
     return rc < 0 ? error_sys(err, rc, "write %s/%s", dir, file) : 0;
 }
 
-static json_t *run_json(const struct bench_run *run)
+static json_t *options_json(const struct bench_run *run)
 {
     const struct bench_options *options = run->options;
+    int pool = options->pool ? options->pool : options->pods;
+
+    return json_pack("{s:s, s:s, s:i, s:i, s:s, s:s, s:b, s:i, s:b, s:b, s:i}", "driver",
+                     run->variant->driver->name, "network", run->variant->what, "pods",
+                     options->pods, "tenants", options->tenants, "arrival", options->arrival.text,
+                     "sandbox", bench_sandbox_names[options->sandbox], "netns_ready",
+                     options->netns_ready, "warmup", options->warmup, "agent", run->agent_pid != 0,
+                     "ipam", !options->no_ipam, "pool", run->variant->driver->pooled ? pool : 0);
+}
+
+/* As they were when the last phase began. */
+static json_t *limits_json(struct bench_run *run)
+{
+    json_t *limits = json_object();
+
+    for (size_t i = 0; i < span_n_stages && i < BENCH_GATES_MAX; i++) {
+        json_object_set_new(limits, span_stages[i].name,
+                            json_integer(atomic_load(&run->limits[i])));
+    }
+    return limits;
+}
+
+static json_t *run_json(struct bench_run *run)
+{
     struct sysinfo memory;
     struct utsname host;
 
     sysinfo(&memory);
     uname(&host);
-    return json_pack(
-        "{s:i, s:s, s:s, s:b, s:O, s:{s:s, s:s, s:i, s:i, s:s, s:s, s:b, s:i}, s:{s:i, s:I}, s:s, "
-        "s:{s:s, s:s}}",
-        "v", 1, "uuid", run->uuid, "variant", run->variant->name, "valid",
-        json_array_size(run->problems) == 0, "problems", run->problems, "options", "driver",
-        run->variant->driver->name, "network", run->variant->what, "pods", options->pods, "tenants",
-        options->tenants, "arrival", options->arrival.text, "sandbox",
-        bench_sandbox_names[options->sandbox], "netns_ready", options->netns_ready, "warmup",
-        options->warmup, "host", "cpus", (int)sysconf(_SC_NPROCESSORS_ONLN), "memory_bytes",
-        (json_int_t)memory.totalram * (json_int_t)memory.mem_unit, "kernel", host.release,
-        "versions", "sluice", SLUICE_VERSION, "ovs", run->ovs_version);
+    return json_pack("{s:i, s:s, s:s, s:b, s:O, s:o, s:o, s:{s:i, s:I}, s:s, s:{s:s, s:s}}", "v", 1,
+                     "uuid", run->uuid, "variant", run->variant->name, "valid",
+                     json_array_size(run->problems) == 0, "problems", run->problems, "options",
+                     options_json(run), "limits", limits_json(run), "host", "cpus",
+                     (int)sysconf(_SC_NPROCESSORS_ONLN), "memory_bytes",
+                     (json_int_t)memory.totalram * (json_int_t)memory.mem_unit, "kernel",
+                     host.release, "versions", "sluice", SLUICE_VERSION, "ovs", run->ovs_version);
 }
 
 int bench_summarise(struct bench_run *run, struct error *err)

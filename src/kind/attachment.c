@@ -280,15 +280,15 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
     if (at->kind->plain) {
         return at->kind->add(env, at, err);
     }
+    if (at->kind->needs_bridge) {
+        ovs_socket_path(at->conf.socket_file, env->instance, at->ovs_socket,
+                        sizeof(at->ovs_socket));
+    }
     if (at->part) {
         return part_take(env, at, err);
     }
     if (at->kind->own_port && (rc = port_check_switch(env, &at->conf, err)) < 0) {
         return rc; /* found out before anything is made */
-    }
-    if (at->kind->needs_bridge) {
-        ovs_socket_path(at->conf.socket_file, env->instance, at->ovs_socket,
-                        sizeof(at->ovs_socket));
     }
     rc = choose_mac(at, err);
     if (rc == 0 && at->conf.has_mac && !at->kind->outside) {

@@ -35,7 +35,7 @@ int tap_open(int netns_fd, const char *name, short flags, bool persist, int *ret
     if (fd < 0) {
         rc = error_sys(err, -errno, "open /dev/net/tun");
     } else if (ioctl(fd, TUNSETIFF, &request) < 0 || (persist && ioctl(fd, TUNSETPERSIST, 1) < 0)) {
-        rc = error_sys(err, -errno, "make tap %s", name);
+        rc = error_sys(err, -errno, "%s tap %s", persist ? "make" : "open", name);
     }
     if (netns_fd >= 0 && netns_leave(&saved) < 0) {
         return error_set(err, -EIO, "cannot get back to the first network namespace");
