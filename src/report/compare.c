@@ -289,6 +289,8 @@ static char *find_differences(const struct result_run *a, const struct result_ru
     }
     tell_difference(file, "kernel", json_object_get(a->document, "kernel"),
                     json_object_get(b->document, "kernel"));
+    tell_difference(file, "gate limits", json_object_get(a->document, "limits"),
+                    json_object_get(b->document, "limits"));
     for (size_t i = 0; i < ARRAY_SIZE(objects); i++) {
         const json_t *x = json_object_get(a->document, objects[i]);
         const json_t *y = json_object_get(b->document, objects[i]);
