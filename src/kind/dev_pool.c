@@ -92,13 +92,8 @@ static int del(struct kind_env *env, struct attachment *at, struct error *err)
 
 static int check(struct kind_env *env, struct attachment *at, struct error *err)
 {
-    struct link_info info;
-    int rc = link_get(env->host, 0, at->host_name, &info, err);
+    int rc = host_device_check(env, at->host_name, err);
 
-    if (rc == -ENODEV || (rc == 0 && !(info.flags & IFF_UP))) {
-        return error_set(err, -ESTALE, "host device %s is %s", at->host_name,
-                         rc < 0 ? "gone" : "down");
-    }
     if (rc == 0) {
         rc = port_check(env, at, at->conf.pool_type == PART_TAP ? at->host_name : at->conf.port,
                         err);

@@ -312,6 +312,9 @@ int pod_device_delete(struct attachment *at, struct error *err);
 /* Deletes a device of the host's namespace by name; one that is gone is fine. */
 int host_device_delete(struct kind_env *env, const char *name, struct error *err);
 
+/* -ESTALE when a device of the host's namespace is gone or down. */
+int host_device_check(struct kind_env *env, const char *name, struct error *err);
+
 /* The tenant's port: its device, up, made if need be. Sets parent's ifindex and MTU. */
 int port_ensure(struct kind_env *env, const struct attachment *at, struct link_info *ret,
                 struct error *err);

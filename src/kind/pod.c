@@ -58,3 +58,14 @@ int host_device_delete(struct kind_env *env, const char *name, struct error *err
     rc = netlink_send(env->host, NULL, err);
     return rc == -ENODEV ? 0 : rc;
 }
+
+int host_device_check(struct kind_env *env, const char *name, struct error *err)
+{
+    struct link_info info;
+    int rc = link_get(env->host, 0, name, &info, err);
+
+    if (rc == -ENODEV || (rc == 0 && !(info.flags & IFF_UP))) {
+        return error_set(err, -ESTALE, "host device %s is %s", name, rc < 0 ? "gone" : "down");
+    }
+    return rc;
+}
