@@ -24,6 +24,7 @@
 struct part {
     struct pool_part base;
     bool in_pool;         /* else taken, or being made or removed */
+    bool stuck;           /* could not be removed: draining tries again */
     uint64_t fingerprint; /* of the configuration that it was made with */
     struct part *next;
 };
@@ -148,6 +149,26 @@ static struct agent_pool *pool_find(struct agent_pools *pools, const char *netwo
     return pool;
 }
 
+/* From workers' threads: a part is free again, or was removed. */
+static void part_back(struct kind_shared *shared, const char *network, uint64_t part, bool usable)
+{
+    struct agent *agent = (struct agent *)((char *)shared - offsetof(struct agent, shared));
+    struct agent_pools *pools = agent->pools;
+    struct returned *returned = calloc(1, sizeof(*returned));
+
+    if (!returned || !(returned->network = strdup(network))) {
+        free(returned);
+        return; /* found again by the next agent */
+    }
+    returned->part = part;
+    returned->usable = usable;
+    pthread_mutex_lock(&pools->lock);
+    returned->next = pools->returned;
+    pools->returned = returned;
+    pthread_mutex_unlock(&pools->lock);
+    uv_async_send(&pools->wake);
+}
+
 /* ---- jobs: a part is made, removed, or taken with its namespace ---- */
 
 struct part_job {
@@ -247,13 +268,30 @@ static void run_make(struct job *base, struct kind_env *env)
     cni_conf_clear(&conf);
 }
 
-/* A part is removed by the configuration that it was made with. */
-static void use_own_conf(struct part_job *job, const char *instance, const char *number)
+static int read_record(const struct part_job *job, const char *instance, struct record *ret)
 {
+    char number[PART_TEXT_MAX];
     struct attachment_key key = {job->pool->network, PART_OWNER, number};
+
+    snprintf(number, sizeof(number), "%" PRIu64, job->number);
+    return record_read(instance, &key, ret, NULL);
+}
+
+static bool has_record(const struct part_job *job, const char *instance)
+{
+    struct record record = {0};
+    bool found = read_record(job, instance, &record) == 0;
+
+    record_clear(&record);
+    return found;
+}
+
+/* A part is removed by the configuration that it was made with. */
+static void use_own_conf(struct part_job *job, const char *instance)
+{
     struct record record = {0};
 
-    if (record_read(instance, &key, &record, NULL) == 0 && record.conf) {
+    if (read_record(job, instance, &record) == 0 && record.conf) {
         json_decref(job->conf);
         job->conf = json_incref(record.conf);
     }
@@ -270,7 +308,7 @@ static void run_remove(struct job *base, struct kind_env *env)
 
     snprintf(number, sizeof(number), "%" PRIu64, job->number);
     if (env) {
-        use_own_conf(job, env->instance, number);
+        use_own_conf(job, env->instance);
     }
     job->rc = prepare(job, env, "DEL", PART_OWNER, number, "", &conf, &text);
     if (job->rc == 0) {
@@ -295,17 +333,19 @@ static void run_take(struct job *base, struct kind_env *env)
     struct cni_conf conf = {.attachment = {.netns_fd = -1, .record_fd = -1}};
 
     job->rc = prepare(job, env, "ADD", job->container_id, job->ifname, job->netns, &conf, &text);
-    if (job->rc == 0) {
-        job->rc = path ? netns_open(path, &job->fd, &job->err) : -ENOMEM;
-    }
-    if (job->rc == 0) {
+    if (job->rc < 0) {
+        part_back(&job->pools->agent->shared, job->pool->network, job->number, true);
+    } else if (!path || netns_open(path, &job->fd, &job->err) < 0) {
+        job->rc = -ESTALE;
+    } else {
         conf.attachment.passed_netns = &job->fd;
         conf.attachment.part = job->number;
         attachment_prepare(&conf.attachment, env->instance);
         job->rc = attachment_add(env, &conf.attachment, &job->err);
-    }
-    if (path) {
-        netns_delete(path, NULL); /* whoever has the descriptor has the namespace */
+        /* Whoever has the descriptor has the namespace; or it went with the part. */
+        if (job->rc == 0 || !has_record(job, env->instance)) {
+            netns_delete(path, NULL);
+        }
     }
     cni_conf_clear(&conf);
 }
@@ -350,10 +390,16 @@ static void done_remove(struct job *base)
     struct part_job *job = (struct part_job *)base;
 
     if (job->rc < 0) {
+        struct part *part = part_add(job->pools, job->pool, job->number);
+
         log_warn("pool of network %s: part %" PRIu64 " could not be removed: %s",
                  job->pool->network, job->number, job->err.text);
+        if (part) {
+            part->stuck = true;
+        }
+    } else {
+        part_forget(job->pool, job->number);
     }
-    part_forget(job->pool, job->number);
     job_end(job);
 }
 
@@ -383,6 +429,18 @@ static void remove_part(struct agent_pools *pools, struct agent_pool *pool, uint
 
     if (job) {
         workers_submit(pools->agent->workers, LANE_REMOVE, &job->job);
+    }
+}
+
+static void remove_stuck(struct agent_pools *pools, struct agent_pool *pool)
+{
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (struct part *part = pool->parts[i]; part; part = part->next) {
+            if (part->stuck) {
+                part->stuck = false;
+                remove_part(pools, pool, part->base.number);
+            }
+        }
     }
 }
 
@@ -455,36 +513,21 @@ size_t agent_pools_jobs(const struct agent *agent)
     return agent->pools ? agent->pools->jobs : 0;
 }
 
-/* ---- what comes back, from workers' threads ---- */
-
-static void part_back(struct kind_shared *shared, const char *network, uint64_t part, bool usable)
-{
-    struct agent *agent = (struct agent *)((char *)shared - offsetof(struct agent, shared));
-    struct agent_pools *pools = agent->pools;
-    struct returned *returned = calloc(1, sizeof(*returned));
-
-    if (!returned || !(returned->network = strdup(network))) {
-        free(returned);
-        return; /* found again by the next agent */
-    }
-    returned->part = part;
-    returned->usable = usable;
-    pthread_mutex_lock(&pools->lock);
-    returned->next = pools->returned;
-    pools->returned = returned;
-    pthread_mutex_unlock(&pools->lock);
-    uv_async_send(&pools->wake);
-}
+/* ---- what comes back ---- */
 
 static void take_back(struct agent_pools *pools, const struct returned *returned)
 {
     struct agent_pool *pool = pool_find(pools, returned->network);
     struct part *part = pool ? *part_slot(pool, returned->part) : NULL;
 
-    if (!part || part->in_pool) {
+    if (!pool || (part && part->in_pool)) {
         return;
     }
-    if (!returned->usable) {
+    if (!part) {
+        if (returned->usable) { /* its record is gone, it is not */
+            remove_part(pools, pool, returned->part);
+        }
+    } else if (!returned->usable) {
         part_forget(pool, returned->part);
     } else if (part->fingerprint == pool->fingerprint &&
                pool_give(pool->pool, &part->base, clock_ns())) {
@@ -561,7 +604,9 @@ void agent_pools_broken(struct agent *agent, const char *network, uint64_t part)
 {
     struct agent_pool *pool = pool_find(agent->pools, network);
 
-    if (pool && *part_slot(pool, part)) {
+    struct part *found = pool ? *part_slot(pool, part) : NULL;
+
+    if (found && !found->in_pool) {
         log_warn("pool of network %s: part %" PRIu64 " is broken and goes", network, part);
         remove_part(agent->pools, pool, part);
     }
@@ -851,6 +896,7 @@ static void pool_drain_method(struct agent *agent, struct rpc_request *request)
         return;
     }
     pool_drain(pool->pool);
+    remove_stuck(agent->pools, pool);
     pump(agent->pools);
     pool_show_method(agent, request);
 }
@@ -861,7 +907,9 @@ static void done_take(struct job *base)
 
     if (job->rc < 0) {
         agent_refuse(job->request, &job->err);
-        agent_pools_broken(job->pools->agent, job->pool->network, job->number);
+        if (job->rc == -ESTALE) {
+            agent_pools_broken(job->pools->agent, job->pool->network, job->number);
+        }
     } else {
         rpc_answer(job->request, NULL, NULL, 0, &job->fd, 1);
     }
@@ -879,7 +927,11 @@ static void pool_take_method(struct agent *agent, struct rpc_request *request)
 
     if (json_need_string(params, NULL, "network", &network, &err) == 0 &&
         json_need_string(params, NULL, "container_id", &container_id, &err) == 0 &&
-        json_need_string(params, NULL, "netns", &netns, &err) == 0) {
+        json_need_string(params, NULL, "netns", &netns, &err) == 0 &&
+        cni_request_check(
+            &(struct cni_request){
+                .command = "ADD", .container_id = container_id, .ifname = ifname, .netns = netns},
+            &err) == 0) {
         pool = pool_find(agent->pools, network);
         if (!pool || !pool->namespaces || agent->stopping) {
             error_set(&err, -ENOENT, "network \"%.100s\" has no pool of namespaces", network);

@@ -9,6 +9,7 @@ agent_tool.py idle INSTANCE N                   holds N connections until killed
 agent_tool.py mute INSTANCE                     asks and never reads; says after how many it was cut off
 agent_tool.py garbage INSTANCE                  sends what is no request
 agent_tool.py leave INSTANCE METHOD [PARAMS]    asks and goes at once
+agent_tool.py http PORT PATH                    GETs it from 127.0.0.1; prints status and text
 agent_tool.py notify PATH                       prints what comes to a datagram socket; says "ready"
 """
 import ctypes
@@ -18,6 +19,8 @@ import random
 import signal
 import socket
 import sys
+import urllib.error
+import urllib.request
 
 INLINE_MAX = 65536
 MS_BIND = 4096
@@ -125,6 +128,14 @@ def do_garbage(instance):
 
 def do_leave(instance, method, params="{}"):
     connect(instance).send(request(method, params))
+
+
+def do_http(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+            print(answer.status, answer.read().decode())
+    except urllib.error.HTTPError as error:
+        print(error.code, error.read().decode())
 
 
 def do_notify(path):

@@ -34,10 +34,10 @@ host_down() {
 
 # ---- the agent of the instance ----
 
-# Starts it and waits until it serves; its words go to $DIR/agent.log.
+# Starts it and waits until it serves; its words go to $DIR/agent.log, which begins anew.
 agent_up() { # [OPTION...]
     nsenter --net="/run/netns/$HOST" "$SLUICE_BUILD/cmd/sluiced" --instance "$DIR/i" "$@" \
-        </dev/null >>"$DIR/agent.log" 2>&1 3>&- &
+        </dev/null >"$DIR/agent.log" 2>&1 3>&- &
     echo $! >"$DIR/agent.pid"
     eventually agent_serves || { cat "$DIR/agent.log"; return 1; }
 }
@@ -47,8 +47,7 @@ agent_pid() {
 }
 
 agent_serves() {
-    [ -S "$DIR/i/sluiced.sock" ] && [ "$(cat "$DIR/i/sluiced.lock")" = "$(agent_pid)" ] &&
-        tail -n 1 "$DIR/agent.log" | grep -q serving
+    grep -q "serving instance" "$DIR/agent.log"
 }
 
 # Asks it by its socket: METHOD [PARAMS].
@@ -210,12 +209,14 @@ refuses() { # CODE GLOB COMMAND POD [VARIABLE=VALUE...]
 leases() {
     awk '$1 == "+" {held[$2] = $3 " " $4}
          $1 == "-" {for (ip in held) if (held[ip] == $2 " " $3) delete held[ip]}
+         $1 == ">" {for (ip in held) if (held[ip] == $2 " " $3) held[ip] = $4 " " $5}
          END {for (ip in held) print ip, held[ip]}' "$DIR"/i/ipam/*.log 2>/dev/null || true
 }
 
 # What attachments have made on the host, tenants' ports too: one a line, nothing when clean.
 host_left() {
     find "$DIR/i/attachments" -mindepth 1 2>/dev/null
+    find "$DIR/i/pool" -mindepth 1 2>/dev/null
     find "$DIR/i" -name '*.tmp*'
     devices "$HOST" | grep -vxE 'br0|ovs-netdev'
     vsctl list-ports br0
@@ -271,7 +272,8 @@ host_check() {
         for name in $(devices "$HOST" | grep -vxE 'br0|ovs-netdev'); do
             in_netns "$HOST" ip link del "$name"
         done
-        rm -rf "$DIR/i/attachments" "$DIR/i/ipam"
+        umount "$DIR"/i/pool/* 2>/dev/null || true
+        rm -rf "$DIR/i/attachments" "$DIR/i/ipam" "$DIR/i/pool"
     fi
     rm -rf "$DIR/i/ipam" "$DIR/host-local"
     return $failed
