@@ -708,7 +708,9 @@ take() { # POD
     done
     (change_conf '.["cni.dev/valid-attachments"] = []' && cni GC x)
     no_device a
-    pool_becomes 3 0 0 # the one that was refused is back, untouched
+    # The one that was refused is back, before the pool was filled again or after.
+    eventually eval 'pool_is 2 0 0 || pool_is 3 0 0'
+    [ "$(parts | wc -l)" = "$(pool .free)" ]
     [ "$(leases | awk '{print $2}' | sort -u)" = sluice-pool ]
     drop_pods a
     drain
