@@ -73,6 +73,16 @@ void agent_peer_closed(void *cookie, struct rpc_peer *peer);
 /* Refuses with the error's text. */
 void agent_refuse(struct rpc_request *request, const struct error *err);
 
+/* ---- settings.c ---- */
+
+/* A file of the settings, parsed; -ENOENT: there is none. */
+int agent_settings_read(const struct agent *agent, const char *name, json_t **ret,
+                        struct error *err);
+
+/* Replaces it; *ret_path, new, is where it is. */
+int agent_settings_write(const struct agent *agent, const char *name, const json_t *json,
+                         char **ret_path, struct error *err);
+
 /* ---- calls.c: CNI calls ---- */
 
 extern const char *const agent_verb_names[AGENT_VERBS];

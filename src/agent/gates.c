@@ -8,9 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GATES_FILE     "gates.json"
-#define GATES_FILE_MAX (1 << 20)
-#define WAIT_MS_MAX    (24 * 3600 * 1000)
+#define GATES_FILE  "gates.json"
+#define WAIT_MS_MAX (24 * 3600 * 1000)
 
 /* A permit, or the wait for one. */
 struct lease {
@@ -252,33 +251,16 @@ static void gate_set_method(struct agent *agent, struct rpc_request *request)
     rpc_answer(request, gates_limits(agent->gates), NULL, 0, NULL, 0);
 }
 
-static char *settings_path(const struct agent *agent)
+static void gate_save_method(struct agent *agent, struct rpc_request *request)
 {
-    return str_printf("%s/" GATES_FILE, agent->options->state_dir);
-}
+    autojson json_t *limits = gates_limits(agent->gates);
+    autofree char *path = NULL;
+    struct error err = {0};
 
-static char *save_text(const struct agent *agent, json_t *limits)
-{
     if (agent->evidence) {
         json_object_set(limits, "evidence", agent->evidence);
     }
-    return limits ? json_dumps(limits, JSON_INDENT(2)) : NULL;
-}
-
-static void gate_save_method(struct agent *agent, struct rpc_request *request)
-{
-    autofree char *path = settings_path(agent);
-    autojson json_t *limits = gates_limits(agent->gates);
-    autofree char *dump = save_text(agent, limits);
-    autofree char *text = dump ? str_printf("%s\n", dump) : NULL;
-    struct error err = {0};
-    int rc = path && text ? dir_make(agent->options->state_dir, 0755) : -ENOMEM;
-
-    if (rc == 0) {
-        rc = file_write_atomic(path, text, strlen(text), 0644);
-    }
-    if (rc < 0) {
-        error_sys(&err, rc, "write %s", path ? path : GATES_FILE);
+    if (agent_settings_write(agent, GATES_FILE, limits, &path, &err) < 0) {
         agent_refuse(request, &err);
         return;
     }
@@ -290,20 +272,15 @@ static void gate_save_method(struct agent *agent, struct rpc_request *request)
 /* -ENOENT: none are saved. */
 static int load_saved(struct agent *agent, struct error *err)
 {
-    autofree char *path = settings_path(agent), *text = NULL;
     autojson json_t *json = NULL;
-    size_t len;
-    int rc = path ? file_read(path, GATES_FILE_MAX, &text, &len) : -ENOMEM;
+    int rc = agent_settings_read(agent, GATES_FILE, &json, err);
 
     if (rc < 0) {
-        return error_sys(err, rc, "read %s", path ? path : GATES_FILE);
+        return rc;
     }
-    rc = json_parse(text, len, &json, err);
-    if (rc == 0) {
-        rc = gates_set_limits(agent->gates, json, clock_ns(), err);
-    }
+    rc = gates_set_limits(agent->gates, json, clock_ns(), err);
     if (rc < 0) {
-        return error_wrap(err, "%s", path);
+        return error_wrap(err, "%s/" GATES_FILE, agent->options->state_dir);
     }
     keep_evidence(agent, json);
     agent_gates_changed(agent);

@@ -265,7 +265,7 @@ static void test_tap_errors_have_text(void **state)
     assert_int_equal(tap_open(-1, "sixteen-letters-", 0, false, &fd, &err), -EINVAL);
     assert_string_equal(err.text, "tap sixteen-letters-: a name has at most 15 characters");
     assert_true(tap_open(-1, "p0", 0, false, &fd, &err) < 0);
-    assert_true(str_has_prefix(err.text, "make tap p0: "));
+    assert_true(str_has_prefix(err.text, "open tap p0: "));
     assert_int_equal(fd, -1);
 }
 
