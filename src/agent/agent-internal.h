@@ -48,7 +48,7 @@ struct agent {
     struct call *waiting_calls; /* those at the gate */
     struct turns *turns;
     struct agent_count (*counts)[AGENT_VERBS]; /* one row a kind */
-    size_t found_attachments, found_unknown;   /* by reconcile, at the start */
+    size_t found_attachments, found_adding, found_unknown; /* by reconcile, at the start */
 };
 
 /* ---- agent.c ---- */

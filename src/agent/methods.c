@@ -102,19 +102,20 @@ static json_t *calls_json(const struct agent *agent)
 
 static void status_method(struct agent *agent, struct rpc_request *request)
 {
-    rpc_answer(request,
-               json_pack("{s:s, s:i, s:s, s:s, s:f, s:I, s:I, s:b, s:{s:I, s:I}, s:o, s:o, s:o, "
-                         "s:o}",
-                         "version", SLUICE_VERSION, "pid", (int)getpid(), "instance",
-                         agent->options->instance, "state_dir", agent->options->state_dir,
-                         "uptime_s", (double)(clock_ns() - agent->started_ns) / NSEC_PER_SEC,
-                         "connections", (json_int_t)rpc_server_peers(agent->server),
-                         "calls_in_flight", (json_int_t)agent->n_calls, "stopping", agent->stopping,
-                         "found_at_start", "attachments", (json_int_t)agent->found_attachments,
-                         "unknown", (json_int_t)agent->found_unknown, "calls", calls_json(agent),
-                         "lanes", lanes_json(agent), "funnel", funnel_json(agent), "batchers",
-                         agent_batchers_show(agent)),
-               NULL, 0, NULL, 0);
+    rpc_answer(
+        request,
+        json_pack("{s:s, s:i, s:s, s:s, s:f, s:I, s:I, s:b, s:{s:I, s:I, s:I}, s:o, s:o, s:o, "
+                  "s:o}",
+                  "version", SLUICE_VERSION, "pid", (int)getpid(), "instance",
+                  agent->options->instance, "state_dir", agent->options->state_dir, "uptime_s",
+                  (double)(clock_ns() - agent->started_ns) / NSEC_PER_SEC, "connections",
+                  (json_int_t)rpc_server_peers(agent->server), "calls_in_flight",
+                  (json_int_t)agent->n_calls, "stopping", agent->stopping, "found_at_start",
+                  "attachments", (json_int_t)agent->found_attachments, "adding",
+                  (json_int_t)agent->found_adding, "unknown", (json_int_t)agent->found_unknown,
+                  "calls", calls_json(agent), "lanes", lanes_json(agent), "funnel",
+                  funnel_json(agent), "batchers", agent_batchers_show(agent)),
+        NULL, 0, NULL, 0);
 }
 
 /* ---- attachment.get: what a runtime needs to know of a container's interfaces ---- */

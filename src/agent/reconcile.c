@@ -9,13 +9,16 @@
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
+#include <unistd.h>
+
+#define OVSDB_S 5
 
 struct reconcile {
     struct agent *agent;
-    char alias_prefix[KIND_ALIAS_MAX];
     json_t *taken, *free_parts; /* by name */
-    size_t ready, adding, of_boot, parts, devices;
+    size_t ready, adding, of_boot, parts, unknown;
 };
 
 /* DEL by the record's own configuration: OVS ports outlive a boot in the system's database. */
@@ -107,8 +110,38 @@ static int look_at_device(const struct link_info *info, void *cookie)
 {
     struct reconcile *reconcile = cookie;
 
-    reconcile->devices += str_has_prefix(info->alias, reconcile->alias_prefix);
+    const char *instance = reconcile->agent->options->instance;
+    struct attachment_key key;
+    char alias[KIND_ALIAS_MAX];
+
+    reconcile->unknown += attachment_alias_parse(instance, info->alias, alias, &key) &&
+                          !record_exists(instance, &key);
     return 0;
+}
+
+/* Ports of ours, if the instance's Open vSwitch answers at all. */
+static void look_at_ports(struct reconcile *reconcile)
+{
+    const char *instance = reconcile->agent->options->instance;
+    int64_t deadline_ns = clock_ns() + OVSDB_S * NSEC_PER_SEC;
+    autoovsdb struct ovsdb *db = NULL;
+    struct ovs_ports found = {0};
+    char path[PATH_MAX];
+
+    ovs_socket_path(NULL, instance, path, sizeof(path));
+    if (access(path, F_OK) < 0 || ovsdb_connect(path, deadline_ns, &db, NULL) < 0 ||
+        ovs_ports_list(db, NULL, true, deadline_ns, &found, NULL) < 0) {
+        return;
+    }
+    for (size_t i = 0; i < found.n; i++) {
+        const struct ovs_owner *owner = &found.ports[i].owner;
+        struct attachment_key key = {owner->network, owner->container_id, owner->ifname};
+
+        reconcile->unknown += owner->instance && !strcmp(owner->instance, instance) &&
+                              key.network && key.container_id && key.ifname &&
+                              !record_exists(instance, &key);
+    }
+    ovs_ports_clear(&found);
 }
 
 int agent_reconcile(struct agent *agent, struct error *err)
@@ -118,7 +151,6 @@ int agent_reconcile(struct agent *agent, struct error *err)
     autonetlink struct netlink *nl = NULL;
     int rc;
 
-    attachment_alias_prefix(instance, reconcile.alias_prefix);
     reconcile.taken = json_object();
     reconcile.free_parts = json_object();
     rc = record_list(instance, note_taken, &reconcile, err);
@@ -135,12 +167,17 @@ int agent_reconcile(struct agent *agent, struct error *err)
     if (rc == 0) {
         rc = link_list(nl, look_at_device, &reconcile, err);
     }
+    look_at_ports(&reconcile);
     agent->found_attachments = reconcile.ready;
-    agent->found_unknown = reconcile.adding;
-    if (reconcile.ready || reconcile.adding || reconcile.of_boot || reconcile.parts) {
+    agent->found_adding = reconcile.adding;
+    agent->found_unknown = reconcile.unknown;
+    if (reconcile.ready || reconcile.adding || reconcile.of_boot || reconcile.parts ||
+        reconcile.unknown) {
         log_info("found %zu attachments, %zu that were being added when their agent ended, %zu "
-                 "parts of pools; %zu of another boot removed",
-                 reconcile.ready, reconcile.adding, reconcile.parts, reconcile.of_boot);
+                 "parts of pools, %zu devices and OVS ports without a record, which stay; %zu of "
+                 "another boot removed",
+                 reconcile.ready, reconcile.adding, reconcile.parts, reconcile.unknown,
+                 reconcile.of_boot);
     }
     return rc;
 }

@@ -36,6 +36,26 @@ const char *attachment_alias_prefix(const char *instance, char buf[KIND_ALIAS_MA
     return buf;
 }
 
+bool attachment_alias_parse(const char *instance, const char *alias, char buf[KIND_ALIAS_MAX],
+                            struct attachment_key *ret)
+{
+    char prefix[KIND_ALIAS_MAX], *save, *parts[3];
+
+    attachment_alias_prefix(instance, prefix);
+    if (!str_has_prefix(alias, prefix) ||
+        str_copy(buf, KIND_ALIAS_MAX, alias + strlen(prefix)) < 0) {
+        return false;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+        parts[i] = strtok_r(i ? NULL : buf, "/", &save);
+        if (!parts[i]) {
+            return false;
+        }
+    }
+    *ret = (struct attachment_key){parts[0], parts[1], parts[2]};
+    return true;
+}
+
 static uint64_t key_hash(const struct attachment_key *key, const char *instance)
 {
     uint64_t hash = hash64_str(hash64_str(HASH64_START, instance), key->network);

@@ -82,35 +82,16 @@ static int sweep_record(const struct record *record, void *cookie)
     return 0;
 }
 
-/* Splits "NETWORK/CONTAINER/IFNAME" of our network; false for any other. */
-static bool split_alias(char *alias, const char *network, const char **container_id,
-                        const char **ifname)
-{
-    char *save, *parts[3];
-
-    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
-        parts[i] = strtok_r(i ? NULL : alias, "/", &save);
-        if (!parts[i]) {
-            return false;
-        }
-    }
-    *container_id = parts[1];
-    *ifname = parts[2];
-    return !strcmp(parts[0], network);
-}
-
 static int sweep_device(const struct link_info *info, void *cookie)
 {
     struct sweep *sweep = cookie;
-    const char *container_id, *ifname;
-    char alias[KIND_ALIAS_MAX], prefix[KIND_ALIAS_MAX];
+    struct attachment_key key;
+    char alias[KIND_ALIAS_MAX];
     struct error err = {0};
 
-    attachment_alias_prefix(sweep->env->instance, prefix);
-    if (str_has_prefix(info->alias, prefix) &&
-        str_copy(alias, sizeof(alias), info->alias + strlen(prefix)) == 0 &&
-        split_alias(alias, sweep->at->key.network, &container_id, &ifname) &&
-        !stays(sweep, container_id, ifname)) {
+    if (attachment_alias_parse(sweep->env->instance, info->alias, alias, &key) &&
+        !strcmp(key.network, sweep->at->key.network) &&
+        !stays(sweep, key.container_id, key.ifname)) {
         note(sweep, host_device_delete(sweep->env, info->name, &err), &err);
     }
     return 0;

@@ -173,6 +173,10 @@ void attachment_prepare(struct attachment *at, const char *instance);
 /* "sluice/TAG/", where the tag tells instances on one host apart. Returns buf. */
 const char *attachment_alias_prefix(const char *instance, char buf[KIND_ALIAS_MAX]);
 
+/* Whose device it is that has an alias of this instance; the key's texts are in buf. */
+bool attachment_alias_parse(const char *instance, const char *alias, char buf[KIND_ALIAS_MAX],
+                            struct attachment_key *ret);
+
 /*
  * Makes the attachment: claims its record, takes addresses, has the kind make the device, sets it
  * up. -EEXIST when there is one already. On failure nothing is left.
@@ -280,6 +284,8 @@ int record_join(const char *instance, const struct record *record, struct error 
 
 /* Whether it was written since the machine started: what another boot made is gone. */
 bool record_of_this_boot(const struct record *record);
+
+bool record_exists(const char *instance, const struct attachment_key *key);
 
 /* -ENOENT when there is none; one that can't be read is removed by DEL all the same. */
 int record_read(const char *instance, const struct attachment_key *key, struct record *ret,

@@ -276,6 +276,13 @@ static int read_path(const char *path, struct record *ret, struct error *err)
     return rc < 0 ? error_wrap(err, "record %s", path) : 0;
 }
 
+bool record_exists(const char *instance, const struct attachment_key *key)
+{
+    autofree char *path = record_path(instance, key);
+
+    return path && access(path, F_OK) == 0;
+}
+
 int record_read(const char *instance, const struct attachment_key *key, struct record *ret,
                 struct error *err)
 {
