@@ -169,6 +169,15 @@ static void part_back(struct kind_shared *shared, const char *network, uint64_t 
     uv_async_send(&pools->wake);
 }
 
+static bool part_exists(const struct agent *agent, const struct agent_pool *pool, uint64_t number)
+{
+    char text[PART_TEXT_MAX];
+    struct attachment_key key = {pool->network, PART_OWNER, text};
+
+    snprintf(text, sizeof(text), "%" PRIu64, number);
+    return record_exists(agent->options->instance, &key);
+}
+
 /* ---- jobs: a part is made, removed, or taken with its namespace ---- */
 
 struct part_job {
@@ -268,32 +277,17 @@ static void run_make(struct job *base, struct kind_env *env)
     cni_conf_clear(&conf);
 }
 
-static int read_record(const struct part_job *job, const char *instance, struct record *ret)
+/* Removes by the configuration that the part was made with. Killed, the next agent must not take
+ * what is left for a part. */
+static void begin_removal(struct part_job *job, const char *instance, const char *number)
 {
-    char number[PART_TEXT_MAX];
     struct attachment_key key = {job->pool->network, PART_OWNER, number};
-
-    snprintf(number, sizeof(number), "%" PRIu64, job->number);
-    return record_read(instance, &key, ret, NULL);
-}
-
-static bool has_record(const struct part_job *job, const char *instance)
-{
-    struct record record = {0};
-    bool found = read_record(job, instance, &record) == 0;
-
-    record_clear(&record);
-    return found;
-}
-
-/* A part is removed by the configuration that it was made with. */
-static void use_own_conf(struct part_job *job, const char *instance)
-{
     struct record record = {0};
 
-    if (read_record(job, instance, &record) == 0 && record.conf) {
+    if (record_read(instance, &key, &record, NULL) == 0 && record.conf) {
         json_decref(job->conf);
         job->conf = json_incref(record.conf);
+        record_removing(instance, &key, NULL);
     }
     record_clear(&record);
 }
@@ -308,7 +302,7 @@ static void run_remove(struct job *base, struct kind_env *env)
 
     snprintf(number, sizeof(number), "%" PRIu64, job->number);
     if (env) {
-        use_own_conf(job, env->instance);
+        begin_removal(job, env->instance, number);
     }
     job->rc = prepare(job, env, "DEL", PART_OWNER, number, "", &conf, &text);
     if (job->rc == 0) {
@@ -343,7 +337,7 @@ static void run_take(struct job *base, struct kind_env *env)
         attachment_prepare(&conf.attachment, env->instance);
         job->rc = attachment_add(env, &conf.attachment, &job->err);
         /* Whoever has the descriptor has the namespace; or it went with the part. */
-        if (job->rc == 0 || !has_record(job, env->instance)) {
+        if (job->rc == 0 || !part_exists(job->pools->agent, job->pool, job->number)) {
             netns_delete(path, NULL);
         }
     }
@@ -603,7 +597,6 @@ uint64_t agent_pools_take(struct agent *agent, const struct cni_conf *conf)
 void agent_pools_broken(struct agent *agent, const char *network, uint64_t part)
 {
     struct agent_pool *pool = pool_find(agent->pools, network);
-
     struct part *found = pool ? *part_slot(pool, part) : NULL;
 
     if (found && !found->in_pool) {
@@ -765,16 +758,29 @@ int agent_pools_set(struct agent *agent, const struct cni_conf *conf,
 
 /* ---- methods ---- */
 
-static json_t *pool_json(const struct agent_pool *pool)
+/* The plugin by itself may have removed parts with their pods: it tells nobody. */
+static size_t count_taken(const struct agent *agent, struct agent_pool *pool)
 {
-    struct pool_view view;
     size_t taken = 0;
 
     for (size_t i = 0; i < BUCKETS; i++) {
-        for (const struct part *part = pool->parts[i]; part; part = part->next) {
-            taken += !part->in_pool;
+        for (struct part *part = pool->parts[i], *next; part; part = next) {
+            next = part->next;
+            if (!part->in_pool && !part_exists(agent, pool, part->base.number)) {
+                part_forget(pool, part->base.number);
+            } else {
+                taken += !part->in_pool;
+            }
         }
     }
+    return taken;
+}
+
+static json_t *pool_json(const struct agent *agent, struct agent_pool *pool)
+{
+    size_t taken = count_taken(agent, pool);
+    struct pool_view view;
+
     pool_view(pool->pool, clock_ns(), &view);
     return json_pack(
         "{s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I}",
@@ -792,7 +798,7 @@ json_t *agent_pools_show(struct agent *agent)
     json_t *list = json_array();
 
     for (struct agent_pool *pool = agent->pools->first; pool; pool = pool->next) {
-        json_array_append_new(list, pool_json(pool));
+        json_array_append_new(list, pool_json(agent, pool));
     }
     return list;
 }
