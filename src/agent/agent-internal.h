@@ -47,7 +47,7 @@ struct agent {
     size_t n_calls;             /* CNI calls not answered yet */
     struct call *waiting_calls; /* those at the gate */
     struct turns *turns;
-    struct agent_count (*counts)[AGENT_VERBS]; /* one row a kind */
+    struct agent_count (*counts)[AGENT_VERBS];             /* one row a kind */
     size_t found_attachments, found_adding, found_unknown; /* by reconcile, at the start */
 };
 

@@ -93,32 +93,17 @@ static void run_make(struct job *base, struct kind_env *env)
     cni_conf_clear(&conf);
 }
 
-static int read_record(const struct part_job *job, const char *instance, struct record *ret)
+/* Removes by the configuration that the part was made with. Killed, the next agent must not take
+ * what is left for a part. */
+static void begin_removal(struct part_job *job, const char *instance, const char *number)
 {
-    char number[PART_TEXT_MAX];
     struct attachment_key key = {job->pool->network, PART_OWNER, number};
-
-    snprintf(number, sizeof(number), "%" PRIu64, job->number);
-    return record_read(instance, &key, ret, NULL);
-}
-
-static bool has_record(const struct part_job *job, const char *instance)
-{
-    struct record record = {0};
-    bool found = read_record(job, instance, &record) == 0;
-
-    record_clear(&record);
-    return found;
-}
-
-/* A part is removed by the configuration that it was made with. */
-static void use_own_conf(struct part_job *job, const char *instance)
-{
     struct record record = {0};
 
-    if (read_record(job, instance, &record) == 0 && record.conf) {
+    if (record_read(instance, &key, &record, NULL) == 0 && record.conf) {
         json_decref(job->conf);
         job->conf = json_incref(record.conf);
+        record_removing(instance, &key, NULL);
     }
     record_clear(&record);
 }
@@ -133,7 +118,7 @@ static void run_remove(struct job *base, struct kind_env *env)
 
     snprintf(number, sizeof(number), "%" PRIu64, job->number);
     if (env) {
-        use_own_conf(job, env->instance);
+        begin_removal(job, env->instance, number);
     }
     job->rc = prepare(job, env, "DEL", PART_OWNER, number, "", &conf, &text);
     if (job->rc == 0) {
@@ -170,7 +155,7 @@ static void run_take(struct job *base, struct kind_env *env)
         attachment_prepare(&conf.attachment, env->instance);
         job->rc = attachment_add(env, &conf.attachment, &job->err);
         /* Whoever has the descriptor has the namespace; or it went with the part. */
-        if (job->rc == 0 || !has_record(job, env->instance)) {
+        if (job->rc == 0 || !agent_part_exists(job->pools->agent, job->pool, job->number)) {
             netns_delete(path, NULL);
         }
     }

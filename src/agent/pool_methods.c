@@ -7,16 +7,29 @@
 
 #define POOLS_FILE "pools.json"
 
-static json_t *pool_json(const struct agent_pool *pool)
+/* The plugin by itself may have removed parts with their pods: it tells nobody. */
+static size_t count_taken(const struct agent *agent, struct agent_pool *pool)
 {
-    struct pool_view view;
     size_t taken = 0;
 
     for (size_t i = 0; i < POOL_BUCKETS; i++) {
-        for (const struct part *part = pool->parts[i]; part; part = part->next) {
-            taken += !part->in_pool;
+        for (struct part *part = pool->parts[i], *next; part; part = next) {
+            next = part->next;
+            if (!part->in_pool && !agent_part_exists(agent, pool, part->base.number)) {
+                agent_part_forget(pool, part->base.number);
+            } else {
+                taken += !part->in_pool;
+            }
         }
     }
+    return taken;
+}
+
+static json_t *pool_json(const struct agent *agent, struct agent_pool *pool)
+{
+    size_t taken = count_taken(agent, pool);
+    struct pool_view view;
+
     pool_view(pool->pool, clock_ns(), &view);
     return json_pack(
         "{s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I}",
@@ -34,7 +47,7 @@ json_t *agent_pools_show(struct agent *agent)
     json_t *list = json_array();
 
     for (struct agent_pool *pool = agent->pools->first; pool; pool = pool->next) {
-        json_array_append_new(list, pool_json(pool));
+        json_array_append_new(list, pool_json(agent, pool));
     }
     return list;
 }

@@ -45,6 +45,8 @@ struct agent_pool *agent_pool_find(struct agent_pools *pools, const char *networ
 /* Where the part of a number is, or would be. */
 struct part **agent_part_slot(struct agent_pool *pool, uint64_t number);
 struct part *agent_part_add(struct agent_pools *pools, struct agent_pool *pool, uint64_t number);
+/* Whether there is a record of it. */
+bool agent_part_exists(const struct agent *agent, const struct agent_pool *pool, uint64_t number);
 void agent_part_forget(struct agent_pool *pool, uint64_t number);
 
 /* Begins whatever is to be made and removed now. */

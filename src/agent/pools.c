@@ -106,6 +106,15 @@ struct part *agent_part_add(struct agent_pools *pools, struct agent_pool *pool, 
     return *slot;
 }
 
+bool agent_part_exists(const struct agent *agent, const struct agent_pool *pool, uint64_t number)
+{
+    char text[PART_TEXT_MAX];
+    struct attachment_key key = {pool->network, PART_OWNER, text};
+
+    snprintf(text, sizeof(text), "%" PRIu64, number);
+    return record_exists(agent->options->instance, &key);
+}
+
 void agent_part_forget(struct agent_pool *pool, uint64_t number)
 {
     struct part **slot = agent_part_slot(pool, number), *part = *slot;

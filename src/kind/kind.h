@@ -258,7 +258,7 @@ int attachment_gc(struct kind_env *env, struct attachment *at,
 /* A record as read back; strings are borrowed from json. */
 struct record {
     struct attachment_key key;
-    const char *type, *state; /* "adding" or "ready" */
+    const char *type, *state; /* "adding", "ready" or "removing" */
     const char *netns_path, *port, *bridge, *ovs_socket;
     const char *cni_path, *cni_args; /* for IPAM plugins */
     const char *boot_id;             /* "" when not told */
@@ -281,6 +281,10 @@ int record_finish(struct attachment *at, struct error *err);
 
 /* Adds to the record of a namespace out of the pool that the runtime has called ADD for it. */
 int record_join(const char *instance, const struct record *record, struct error *err);
+
+/* Adds to the record of a part that it is being removed: whatever is left of it is of no more use.
+ */
+int record_removing(const char *instance, const struct attachment_key *key, struct error *err);
 
 /* Whether it was written since the machine started: what another boot made is gone. */
 bool record_of_this_boot(const struct record *record);

@@ -3,6 +3,7 @@
 #include "kind/kind.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <string.h>
 
 /* Both ends in one message, sent from inside the pod, each at once where it belongs. */
@@ -35,6 +36,22 @@ static int make_veth(struct kind_env *env, struct attachment *at, struct error *
     return netlink_send(env->host, NULL, err);
 }
 
+/*
+ * Where DEL and ADD of one attachment follow each other, ovs-vswitchd may close the port that had
+ * the device's name only now, and put the flags back that it saw before: ours not among them.
+ */
+static int keep_up(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct link_change up = {.name = at->host_name, .up = true};
+    struct link_info info;
+
+    if (link_peek(env->host, at->host_name, &info) == 0 && (info.flags & IFF_UP)) {
+        return 0;
+    }
+    link_put_change(env->host, &up);
+    return netlink_send(env->host, NULL, err);
+}
+
 static int add(struct kind_env *env, struct attachment *at, struct error *err)
 {
     int64_t t0 = clock_ns();
@@ -54,6 +71,9 @@ static int add(struct kind_env *env, struct attachment *at, struct error *err)
     }
     t0 = clock_ns();
     rc = port_add(env, at, "", err);
+    if (rc == 0) {
+        rc = keep_up(env, at, err);
+    }
     attachment_span(env, at, "cni.ovs", t0, rc);
     return rc;
 }

@@ -177,13 +177,30 @@ int record_finish(struct attachment *at, struct error *err)
                   : 0;
 }
 
+/* Steals line. */
+static int add_line(const char *instance, const struct attachment_key *key, json_t *line,
+                    struct error *err)
+{
+    autofree char *path = record_path(instance, key);
+    autoclose int fd = path ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
+    int rc = fd < 0 ? -errno : 0;
+
+    if (rc < 0) {
+        json_decref(line);
+    } else {
+        rc = write_line(fd, line);
+    }
+    return rc < 0 ? error_sys(err, rc, "write %s", path ? path : "the record") : 0;
+}
+
 int record_join(const char *instance, const struct record *record, struct error *err)
 {
-    autofree char *path = record_path(instance, &record->key);
-    autoclose int fd = path ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
-    int rc = fd < 0 ? -errno : write_line(fd, json_pack("{s:b}", "joined", 1));
+    return add_line(instance, &record->key, json_pack("{s:b}", "joined", 1), err);
+}
 
-    return rc < 0 ? error_sys(err, rc, "write %s", path ? path : "the record") : 0;
+int record_removing(const char *instance, const struct attachment_key *key, struct error *err)
+{
+    return add_line(instance, key, json_pack("{s:s}", "state", "removing"), err);
 }
 
 /*

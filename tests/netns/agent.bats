@@ -44,9 +44,9 @@ alone() {
     [ -e "$DIR/alone" ] && rm "$DIR/alone"
 }
 
-# Starts agent_tool.py; what it says goes to $DIR/helper, first of all "ready".
+# Starts agent_client.py; what it says goes to $DIR/helper, first of all "ready".
 helper() {
-    "$BATS_TEST_DIRNAME/agent_tool.py" "$@" >"$DIR/helper" 2>&1 3>&- &
+    "$BATS_TEST_DIRNAME/agent_client.py" "$@" >"$DIR/helper" 2>&1 3>&- &
     HELPER=$!
     eventually grep -q ready "$DIR/helper" || { cat "$DIR/helper"; return 1; }
 }
@@ -95,7 +95,7 @@ in_flight() {
     agent_up
     [ "$(stat -c '%a %U' "$DIR/i/sluiced.sock")" = "600 root" ]
     chmod 755 "$DIR" "$DIR/i"
-    cp "$BATS_TEST_DIRNAME/agent_tool.py" "$DIR/tool"
+    cp "$BATS_TEST_DIRNAME/agent_client.py" "$DIR/tool"
     nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups "$DIR/tool" call "$DIR/i" agent.status)
     run "${nobody[@]}"
     [ "$status" = 1 ]
@@ -561,7 +561,7 @@ held_and_waiting() {
 @test "who asks and never reads is cut off, and the others are served meanwhile" {
     make_pods a
     agent_up
-    "$BATS_TEST_DIRNAME/agent_tool.py" mute "$DIR/i" >"$DIR/helper" 3>&- &
+    "$BATS_TEST_DIRNAME/agent_client.py" mute "$DIR/i" >"$DIR/helper" 3>&- &
     mute=$!
     conf ovs-macvlan
     for i in 1 2 3; do
@@ -580,7 +580,7 @@ held_and_waiting() {
 @test "garbage on the socket is answered or hung up on, and does no harm" {
     make_pods a
     agent_up
-    "$BATS_TEST_DIRNAME/agent_tool.py" garbage "$DIR/i"
+    "$BATS_TEST_DIRNAME/agent_client.py" garbage "$DIR/i"
     conf ovs
     add a
     del a
@@ -594,9 +594,9 @@ held_and_waiting() {
     agent_up
     agent_call gate.set '{"v": 1, "limits": {"cni": 1}}'
     for i in $(seq 20); do
-        "$BATS_TEST_DIRNAME/agent_tool.py" leave "$DIR/i" gate.acquire '{"stage": "cni"}'
-        "$BATS_TEST_DIRNAME/agent_tool.py" leave "$DIR/i" agent.status
-        "$BATS_TEST_DIRNAME/agent_tool.py" leave "$DIR/i" pool.show
+        "$BATS_TEST_DIRNAME/agent_client.py" leave "$DIR/i" gate.acquire '{"stage": "cni"}'
+        "$BATS_TEST_DIRNAME/agent_client.py" leave "$DIR/i" agent.status
+        "$BATS_TEST_DIRNAME/agent_client.py" leave "$DIR/i" pool.show
     done
     eventually held_and_waiting 0 0
 }

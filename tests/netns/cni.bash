@@ -50,9 +50,13 @@ agent_serves() {
     grep -q "serving instance" "$DIR/agent.log"
 }
 
-# Asks it by its socket: METHOD [PARAMS].
+# Asks it by its socket: METHOD [PARAMS]. Prints the result, or the error and fails.
 agent_call() {
-    "$BATS_TEST_DIRNAME/agent_tool.py" call "$DIR/i" "$@"
+    local said rc=0
+    said=$("$SLUICE_BUILD/tests/netns/agent_tool" "$DIR/i" "$1" "${2:-{\}}" 3>&-) || rc=$?
+    said=${said#*:*:}
+    echo "${said%\}}"
+    return $rc
 }
 
 agent_gone() {

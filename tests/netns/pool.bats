@@ -78,7 +78,7 @@ part_of() { # POD
 }
 
 helper() {
-    "$BATS_TEST_DIRNAME/agent_tool.py" "$@" >"$DIR/helper" 2>&1 3>&- &
+    "$BATS_TEST_DIRNAME/agent_client.py" "$@" >"$DIR/helper" 2>&1 3>&- &
     HELPER=$!
     eventually grep -q ready "$DIR/helper" || { cat "$DIR/helper"; return 1; }
 }
@@ -116,10 +116,10 @@ helper() {
         run agent_call pool.set "$params"
         [ "$status" = 1 ]
     done
-    [ "$(agent_call pool.show)" = '{"pools": []}' ]
+    [ "$(agent_call pool.show)" = '{"pools":[]}' ]
     conf loopback '.pool = {target: 5}'
     add a
-    [ "$(agent_call pool.show)" = '{"pools": []}' ]
+    [ "$(agent_call pool.show)" = '{"pools":[]}' ]
     assert_clean
 }
 
@@ -483,7 +483,7 @@ helper() {
     rm "$DIR/i/state/pools.json"
     agent_down
     agent_up
-    [ "$(agent_call pool.show)" = '{"pools": []}' ]
+    [ "$(agent_call pool.show)" = '{"pools":[]}' ]
     echo '{"v": 1, "networks": [{"name": 7}]}' >"$DIR/i/state/pools.json"
     agent_down
     run in_netns "$HOST" "$SLUICE_BUILD/cmd/sluiced" --instance "$DIR/i"
@@ -540,7 +540,7 @@ helper() {
         "$DIR"/i/attachments/sluice-pool/*
     agent_up
     grep -q "3 of another boot removed" "$DIR/agent.log"
-    [ "$(agent_call pool.show)" = '{"pools": []}' ]
+    [ "$(agent_call pool.show)" = '{"pools":[]}' ]
     assert_clean
 }
 
@@ -620,7 +620,7 @@ inventory() {
 # ---- whole namespaces ----
 
 take() { # POD
-    "$BATS_TEST_DIRNAME/agent_tool.py" take "$DIR/i" net "$1" "$(netns_path "$1")"
+    "$BATS_TEST_DIRNAME/agent_client.py" take "$DIR/i" net "$1" "$(netns_path "$1")"
 }
 
 @test "a pool of namespaces: one is taken with device, address and route; ADD joins it, DEL ends it" {
@@ -697,13 +697,13 @@ take() { # POD
     agent_call pool.set "{\"conf\": $CONF, \"pool\": {\"target\": 2, \"cool_down_ms\": 0}}"
     pool_becomes 2 0 0
     take a
-    run "$BATS_TEST_DIRNAME/agent_tool.py" call "$DIR/i" pool.take \
+    run agent_call pool.take \
         "{\"network\": \"net\", \"container_id\": \"a\", \"netns\": \"/x\"}"
     [ "$status" = 1 ]
     [[ "$output" = *"DEL it first"* ]]
     for params in '{"network": "none", "container_id": "b", "netns": "/x"}' '{"network": "net"}' \
         '{"network": "net", "container_id": "../b", "netns": "/x"}'; do
-        run "$BATS_TEST_DIRNAME/agent_tool.py" call "$DIR/i" pool.take "$params"
+        run agent_call pool.take "$params"
         [ "$status" = 1 ]
     done
     (change_conf '.["cni.dev/valid-attachments"] = []' && cni GC x)
@@ -723,7 +723,7 @@ take() { # POD
     agent_call pool.set "{\"conf\": $CONF, \"pool\": {\"target\": 3}}"
     pool_becomes 3 0 0
     for id in a b; do
-        "$BATS_TEST_DIRNAME/agent_tool.py" leave "$DIR/i" pool.take \
+        "$BATS_TEST_DIRNAME/agent_client.py" leave "$DIR/i" pool.take \
             "{\"network\": \"net\", \"container_id\": \"$id\", \"netns\": \"/run/netns/none\"}"
     done
     eventually test -e "$DIR/i/attachments/b/eth0@net.json"
@@ -758,7 +758,7 @@ take() { # POD
 # ---- the older lock server's API ----
 
 @test "HTTP: fromCNI takes a device of the pool, fromKATA says which; metrics and health" {
-    http() { in_netns "$HOST" "$BATS_TEST_DIRNAME/agent_tool.py" http 8089 "$1"; }
+    http() { in_netns "$HOST" "$BATS_TEST_DIRNAME/agent_client.py" http 8089 "$1"; }
     agent_up --http 8089
     [ "$(http '/get_virtdev?role=fromCNI&cid=a')" != "200"* ]
     pool_conf ovs-dev-pool '{target: 2}'

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent's socket, spoken to directly: what no well-behaved client does, too.
 
-agent_tool.py call INSTANCE METHOD [PARAMS]     prints the result; status 1 and the error otherwise
-agent_tool.py take INSTANCE NETWORK ID PATH     pool.take: the namespace is bound to PATH
-agent_tool.py open INSTANCE ID [IFNAME]         attachment.get: holds its descriptors until killed
-agent_tool.py idle INSTANCE N                   holds N connections until killed; says "ready"
-agent_tool.py mute INSTANCE                     asks and never reads; says after how many it was cut off
-agent_tool.py garbage INSTANCE                  sends what is no request
-agent_tool.py leave INSTANCE METHOD [PARAMS]    asks and goes at once
-agent_tool.py http PORT PATH                    GETs it from 127.0.0.1; prints status and text
-agent_tool.py notify PATH                       prints what comes to a datagram socket; says "ready"
+agent_client.py call INSTANCE METHOD [PARAMS]     prints the result; status 1 and the error otherwise
+agent_client.py take INSTANCE NETWORK ID PATH     pool.take: the namespace is bound to PATH
+agent_client.py open INSTANCE ID [IFNAME]         attachment.get: holds its descriptors until killed
+agent_client.py idle INSTANCE N                   holds N connections until killed; says "ready"
+agent_client.py mute INSTANCE                     asks and never reads; says after how many it was cut off
+agent_client.py garbage INSTANCE                  sends what is no request
+agent_client.py leave INSTANCE METHOD [PARAMS]    asks and goes at once
+agent_client.py http PORT PATH                    GETs it from 127.0.0.1; prints status and text
+agent_client.py notify PATH                       prints what comes to a datagram socket; says "ready"
 """
 import ctypes
 import json
