@@ -391,10 +391,14 @@ int agent_pools_adopt(struct agent *agent, const struct record *record, bool tak
     struct agent_pool *pool;
     struct error err = {0};
     struct part *part;
-    int rc = record->conf ? agent_pool_parse(record->conf, "DEL", &key, "",
-                                             agent->options->instance, &conf, &text, &err)
-                          : -ENOENT;
+    int rc;
 
+    agent_pools_reserve(agent, number);
+    if (!record->conf) { /* cut off in its first line: nothing was made by then */
+        return record_remove(agent->options->instance, &key, &err);
+    }
+    rc = agent_pool_parse(record->conf, "DEL", &key, "", agent->options->instance, &conf, &text,
+                          &err);
     if (rc == 0 && !agent_pool_find(agent->pools, key.network)) {
         rc = agent_pools_set(agent, &conf, &conf.pool, &err);
     }
