@@ -415,7 +415,7 @@ held_and_waiting() {
     eventually grep -qx RELOADING=1 "$DIR/helper"
     agent_down
     eventually grep -qx STOPPING=1 "$DIR/helper"
-    [ "$(xargs <"$DIR/helper")" = "ready READY=1 RELOADING=1 READY=1 STOPPING=1" ]
+    [ "$(grep -v ^MONOTONIC_USEC= "$DIR/helper" | xargs)" = "ready READY=1 RELOADING=1 READY=1 STOPPING=1" ]
     kill "$HELPER"
     HELPER=
     rm "$DIR/notify"
