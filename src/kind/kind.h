@@ -96,6 +96,7 @@ struct kind_env {
     struct netlink *host; /* a socket in it */
     struct ovsdb *ovs;    /* connected on first use, by kind_env_ovs */
     char ovs_path[PATH_MAX];
+    char kernel_bridge[IFNAMSIZ]; /* a bridge known to have the kernel's datapath */
 };
 
 struct kind {

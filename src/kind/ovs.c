@@ -37,8 +37,8 @@ static int make_veth(struct kind_env *env, struct attachment *at, struct error *
 }
 
 /*
- * Where DEL and ADD of one attachment follow each other, ovs-vswitchd may close the port that had
- * the device's name only now, and put the flags back that it saw before: ours not among them.
+ * Where DEL and ADD of one attachment follow each other, ovs-vswitchd may have closed the port that
+ * had the device's name only now, and put the flags back that it saw before ours.
  */
 static int keep_up(struct kind_env *env, struct attachment *at, struct error *err)
 {

@@ -153,6 +153,50 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
     return netlink_send(env->host, NULL, err);
 }
 
+/*
+ * ovs-vswitchd looks at the database when it gets to it. A port that was removed and added again in
+ * between is the port that it has, of a device that is gone: it does not look at the new one. Its
+ * own datapath, unlike the kernel's, shows what it has opened: 0 when that is our device, 1 not.
+ */
+static int port_is_stale(struct kind_env *env, const struct attachment *at, bool internal,
+                         struct error *err)
+{
+    char datapath[16];
+    struct link_info info;
+    struct ovsdb *db;
+    int rc = link_peek(env->host, at->host_name, &info);
+
+    if (rc < 0 || internal || (info.flags & IFF_PROMISC)) {
+        return rc < 0;
+    }
+    if (!strcmp(env->kernel_bridge, at->conf.bridge)) {
+        return 0;
+    }
+    rc = kind_env_ovs(env, &at->conf, &db, err);
+    if (rc == 0) {
+        rc = ovs_bridge_datapath(db, at->conf.bridge, env->deadline_ns, datapath, err);
+    }
+    if (rc == 0 && strcmp(datapath, "netdev") != 0) {
+        str_copy(env->kernel_bridge, sizeof(env->kernel_bridge), at->conf.bridge);
+        return 0;
+    }
+    return rc < 0 ? rc : 1;
+}
+
+/* Removes the port, waits until ovs-vswitchd has done so, and adds it again. */
+static int renew_port(struct kind_env *env, const struct attachment *at,
+                      const struct ovs_port_spec *spec, struct error *err)
+{
+    const char *name = at->host_name;
+    struct ovsdb *db;
+    int rc = kind_env_ovs(env, &at->conf, &db, err);
+
+    if (rc == 0) {
+        rc = ovs_ports_del(db, &name, 1, true, env->deadline_ns, err);
+    }
+    return rc < 0 ? rc : kind_env_port_add(env, &at->conf, spec, err);
+}
+
 int port_add(struct kind_env *env, const struct attachment *at, const char *type, struct error *err)
 {
     bool internal = !strcmp(type, "internal");
@@ -169,7 +213,15 @@ int port_add(struct kind_env *env, const struct attachment *at, const char *type
         .owner = {at->key.network, at->key.container_id, at->key.ifname, env->instance},
     };
 
-    return kind_env_port_add(env, &at->conf, &spec, err);
+    int rc = kind_env_port_add(env, &at->conf, &spec, err);
+
+    if (rc == 0 && (rc = port_is_stale(env, at, internal, err)) > 0) {
+        rc = renew_port(env, at, &spec, err);
+        if (rc == 0 && (rc = port_is_stale(env, at, internal, err)) > 0) {
+            rc = error_set(err, -EIO, "ovs-vswitchd does not take up device %s", at->host_name);
+        }
+    }
+    return rc;
 }
 
 /* The instance's own OVS was stopped since ADD, and took every port with it. (A system's database

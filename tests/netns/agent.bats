@@ -159,7 +159,7 @@ in_flight() {
         kill -CONT "$(vswitchd)"
         if [ $next = agent ]; then
             agent_up
-            [ "$(agent_call agent.status | jq .found_at_start.adding)" = 1 ]
+            [ "$(agent_call agent.status | jq .found_at_start.unknown)" = 1 ]
         fi
         del a
         no_device a
@@ -415,7 +415,7 @@ held_and_waiting() {
     eventually grep -qx RELOADING=1 "$DIR/helper"
     agent_down
     eventually grep -qx STOPPING=1 "$DIR/helper"
-    [ "$(xargs <"$DIR/helper" | sed "s/ MONOTONIC_USEC=[1-9][0-9]*/+/")" = "ready READY=1 RELOADING=1+ READY=1 STOPPING=1" ]
+    [ "$(grep -v ^MONOTONIC_USEC= "$DIR/helper" | xargs)" = "ready READY=1 RELOADING=1 READY=1 STOPPING=1" ]
     kill "$HELPER"
     HELPER=
     rm "$DIR/notify"

@@ -444,6 +444,41 @@ del_after() { # COMMAND...
     assert_clean
 }
 
+# ovs-vswitchd then takes the new port for the old one, and would not look at the new device.
+@test "ADD again after DEL, before ovs-vswitchd has seen either: the pod is reached" {
+    make_pods a b
+    vswitchd=$(cat "$DIR/i/ovs/ovs-vswitchd.pid")
+    conf ovs '.name = "net2" | .ipam.rangeStart = "10.1.0.200"'
+    add b
+    peer=$CONF
+    for kind in $BRIDGE_KINDS ovs-dev-pool; do
+        echo "kind $kind"
+        conf "$kind"
+        add a
+        for i in 1 2; do
+            kill -STOP "$vswitchd"
+            del a
+            cni ADD a >"$DIR/out.a" 3>&- &
+            work=$!
+            eventually test -s "$DIR/i/attachments/a/eth0@net.json"
+            sleep 0.1
+            kill -CONT "$vswitchd"
+            wait $work
+            if [ $kind = ovs-dev-pool ]; then
+                device=$(jq -r '.interfaces[0].name' "$DIR/out.a")
+                in_netns "$HOST" ip link show "$device" | grep -q PROMISC # ovs-vswitchd has it
+            else
+                pings b "$(jq -r '.ips[0].address | sub("/.*"; "")' "$DIR/out.a")"
+            fi
+        done
+        del a
+    done
+    CONF=$peer
+    del b
+    rm "$DIR/out.a"
+    assert_clean
+}
+
 # ---- CHECK ----
 
 added_and_checked() { # KIND [JQ]
