@@ -25,8 +25,8 @@ struct call {
     struct cni_call cni_call;
     int64_t t0_ns, admitted_ns, deadline_ns;
     char *output;
-    uint64_t broken_part; /* of the pool; 0: none */
-    bool counted;         /* one of agent->n_calls */
+    uint64_t part, broken_part; /* of the pool, that ADD is to take, and that it can't; 0: none */
+    bool counted;               /* one of agent->n_calls */
 };
 
 /* ---- the request ---- */
@@ -162,7 +162,7 @@ static void note_waits(const struct call *call, int span_fd, int64_t begun_ns)
 /* The part was broken: the pod gets a device of its own. */
 static void run_without_part(struct call *call, struct kind_env *env)
 {
-    call->broken_part = call->cni_call.conf.attachment.part;
+    call->broken_part = call->part;
     cni_call_clear(&call->cni_call);
     cni_call_begin(&call->cni_call, &call->cni);
     cni_call_run(&call->cni_call, env, call->deadline_ns);
@@ -191,7 +191,7 @@ static void run(struct job *job, struct kind_env *env)
     kind_env_spans(env, call->cni.spans);
     note_waits(call, env->span_fd, clock_ns());
     cni_call_run(&call->cni_call, env, call->deadline_ns);
-    if (call->cni_call.rc == -ESTALE && call->cni_call.conf.attachment.part) {
+    if (call->cni_call.rc == -ESTALE && call->part) {
         run_without_part(call, env);
     }
     call->output = cni_call_output(&call->cni_call);
@@ -236,7 +236,7 @@ static void submit(struct call *call)
     struct attachment *at = &call->cni_call.conf.attachment;
 
     if (!strcmp(call->cni_call.verb->name, "ADD") && at->kind->outside) {
-        at->part = agent_pools_take(call->agent, &call->cni_call.conf);
+        at->part = call->part = agent_pools_take(call->agent, &call->cni_call.conf);
         attachment_prepare(at, call->agent->options->instance);
     }
     workers_submit(call->agent->workers, lane_of(&call->cni_call), &call->job);
@@ -247,10 +247,8 @@ static void on_turn(struct turn *turn)
     submit((struct call *)((char *)turn - offsetof(struct call, turn)));
 }
 
-/* What is begun is finished: whoever asked for an ADD and went will ask for DEL. */
 static void begin(struct call *call)
 {
-    call->request->gone = NULL;
     call->admitted_ns = call->ticket.admitted_ns ? call->ticket.admitted_ns : call->t0_ns;
     call->turn.key = call->cni.container_id;
     call->turn.go = on_turn;
@@ -273,8 +271,10 @@ static void wait_at_gate(struct call *call)
     *first = call;
 }
 
+/* What is begun is finished: whoever asked for an ADD and went will ask for DEL. */
 static void leave_gate(struct call *call)
 {
+    call->request->gone = NULL;
     if (call->where) {
         *call->where = call->next;
         if (call->next) {

@@ -157,7 +157,9 @@ int agent_reconcile(struct agent *agent, struct error *err)
     if (rc == 0) {
         rc = record_list(instance, look_at_record, &reconcile, err);
     }
-    drop_namespaces(&reconcile);
+    if (rc == 0) { /* else those of free parts are not all known */
+        drop_namespaces(&reconcile);
+    }
     record_tidy(instance);
     json_decref(reconcile.taken);
     json_decref(reconcile.free_parts);

@@ -216,8 +216,9 @@ static void clean_pool_namespace(const char *name, void *cookie)
     note(clean, rc, &err);
 }
 
-/* An agent would go on serving what is taken away under it. */
-static int check_no_agent(const char *instance, struct error *err)
+/* An agent would go on serving what is taken away under it; none starts while *ret_fd (-1: there
+ * is no lock) is open. */
+static int lock_out_agent(const char *instance, int *ret_fd, struct error *err)
 {
     autofree char *path = str_printf("%s/sluiced.lock", instance), *pid = NULL;
     autoclose int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
@@ -234,6 +235,7 @@ static int check_no_agent(const char *instance, struct error *err)
         return error_set(err, -EBUSY, "an agent serves instance %s (process %s): stop it first",
                          instance, pid ? pid : "?");
     }
+    *ret_fd = take_fd(&fd);
     return 0;
 }
 
@@ -275,6 +277,7 @@ static int clean_instance(const char *instance, bool all_marks, struct host_clea
 {
     struct clean clean = {.instance = instance, .all_instances = all_marks, .report = report};
     autofree char *bench = str_printf("%s/bench", instance);
+    autoclose int agent_lock = -1;
     struct ovs_private_status ovs;
     struct error later = {0};
     char socket_path[PATH_MAX];
@@ -282,7 +285,7 @@ static int clean_instance(const char *instance, bool all_marks, struct host_clea
     int rc = check_no_bench(instance, err);
 
     if (rc == 0) {
-        rc = check_no_agent(instance, err);
+        rc = lock_out_agent(instance, &agent_lock, err);
     }
     if (rc == 0) {
         rc = kind_env_open(&clean.env, instance, NULL, err);

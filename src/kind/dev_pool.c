@@ -104,6 +104,13 @@ static int check(struct kind_env *env, struct attachment *at, struct error *err)
 static int open_device(struct kind_env *env, const struct attachment *at, int *ret_fd,
                        struct error *err)
 {
+    struct link_info info;
+    int rc = link_peek(env->host, at->host_name, &info);
+
+    /* To open a tap that is gone would make another, which is no port. */
+    if (rc < 0) {
+        return error_sys(err, rc, "look up device %s", at->host_name);
+    }
     return at->conf.pool_type == PART_TAP
                ? tap_open(env->host_netns_fd, at->host_name, IFF_VNET_HDR, false, ret_fd, err)
                : macvtap_open(at->host_name, ret_fd, err);

@@ -53,7 +53,7 @@ static int look_at_part(struct kind_env *env, struct attachment *at, struct erro
     return 0;
 }
 
-/* Makes the lease of one key the other's. -ENOENT is fine: it has been moved already. */
+/* Makes the lease of one key the other's. */
 static int move_lease(struct kind_env *env, struct attachment *at,
                       const struct attachment_key *from, const struct attachment_key *to,
                       struct error *err)
@@ -168,9 +168,6 @@ static int give(struct kind_env *env, struct attachment *at, struct error *err)
     struct attachment_key part = part_key(at, at->part, text);
     int rc = move_lease(env, at, &at->key, &part, err);
 
-    if (rc == -ENOENT || rc == -EEXIST) {
-        rc = 0; /* killed in the middle of taking or of giving: it is the part's */
-    }
     if (rc == 0 && at->addresses == ADDRESSES_DELEGATED) {
         rc = attachment_delegate(at, "DEL", NULL, err);
     }
@@ -179,8 +176,10 @@ static int give(struct kind_env *env, struct attachment *at, struct error *err)
 
 int part_give_back(struct kind_env *env, struct attachment *at, struct error *err)
 {
-    bool keep = usable(env, at);
-    int rc = keep ? give(env, at, err) : remove_all(env, at, err);
+    /* A lease that can't be the part's again (the configuration changed, or a kill came between)
+     * would make it fail whoever is next: it goes. */
+    bool keep = usable(env, at) && give(env, at, err) == 0;
+    int rc = keep ? 0 : remove_all(env, at, err);
 
     if (rc == 0 && env->shared) {
         env->shared->part_back(env->shared, at->key.network, at->part, keep);

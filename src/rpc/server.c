@@ -2,6 +2,7 @@
 #include "rpc/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -303,7 +304,7 @@ static int unsent_add(struct rpc_peer *peer, const struct rpc_part *part)
     }
     unsent->body_len = part->body_len;
     for (size_t i = 0; i < part->n_fds; i++) {
-        int copy = dup(part->fds[i]);
+        int copy = fcntl(part->fds[i], F_DUPFD_CLOEXEC, 0);
 
         if (copy < 0) {
             unsent_free(unsent);
