@@ -107,6 +107,15 @@ static int read_ports(char *text, struct agent_options *o, struct error *err)
     return 0;
 }
 
+/* A parent that goes before we asked for the signal sends none. */
+static int stay_with_parent(struct error *err)
+{
+    pid_t parent = getppid();
+
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    return getppid() == parent ? 0 : error_set(err, -ESRCH, "the parent is gone");
+}
+
 static int read_option(int opt, char *arg, struct agent_options *o, struct error *err)
 {
     switch (opt) {
@@ -117,9 +126,7 @@ static int read_option(int opt, char *arg, struct agent_options *o, struct error
         o->state_dir = arg;
         return 0;
     case OPT_WITH_PARENT:
-        /* A parent that is gone by now left us to the reaper, and no signal comes any more. */
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        return getppid() == 1 ? error_set(err, -ESRCH, "the parent is gone") : 0;
+        return stay_with_parent(err);
     case OPT_HTTP:
         return read_ports(arg, o, err);
     case OPT_HTTP_BARRIER:
@@ -143,7 +150,6 @@ static int read_option(int opt, char *arg, struct agent_options *o, struct error
     }
 }
 
-/* A trailing slash would make another instance of the same directory. */
 static int check_dirs(struct agent_options *o, char state_dir[PATH_MAX], struct error *err)
 {
     o->instance = instance_dir(o->instance);
@@ -152,7 +158,9 @@ static int check_dirs(struct agent_options *o, char state_dir[PATH_MAX], struct 
     }
     if (!o->state_dir) {
         o->state_dir = state_dir;
-        return agent_state_dir(o->instance, state_dir, PATH_MAX);
+        return agent_state_dir(o->instance, state_dir, PATH_MAX) < 0
+                   ? error_set(err, -ENAMETOOLONG, "--instance: the path is too long")
+                   : 0;
     }
     return 0;
 }

@@ -12,7 +12,7 @@
 
 #include <pthread.h>
 
-#define AGENT_CALLS_MAX 4096 /* CNI calls at once; more wait in the socket's backlog */
+#define AGENT_CALLS_MAX 4096 /* CNI calls past the gate; more wait in the socket's backlog */
 #define AGENT_VERBS     5
 
 /* ADDs, DELs and so on of one kind. */
@@ -46,6 +46,7 @@ struct agent {
 
     size_t n_calls;             /* CNI calls not answered yet */
     struct call *waiting_calls; /* those at the gate */
+    size_t n_waiting_calls;
     struct turns *turns;
     struct agent_count (*counts)[AGENT_VERBS];             /* one row a kind */
     size_t found_attachments, found_adding, found_unknown; /* by reconcile, at the start */

@@ -99,7 +99,8 @@ void agent_calls_changed(struct agent *agent, int by)
         return;
     }
     agent_pools_calls_changed(agent);
-    rpc_server_pause(agent->server, agent->n_calls >= AGENT_CALLS_MAX);
+    /* Who waits at a gate must not keep those out who could open it. */
+    rpc_server_pause(agent->server, agent->n_calls - agent->n_waiting_calls >= AGENT_CALLS_MAX);
 }
 
 /* What is being done is finished; new calls are refused, before anything of theirs is begun. */

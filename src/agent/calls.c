@@ -269,6 +269,7 @@ static void wait_at_gate(struct call *call)
         (*first)->where = &call->next;
     }
     *first = call;
+    call->agent->n_waiting_calls++;
 }
 
 /* What is begun is finished: whoever asked for an ADD and went will ask for DEL. */
@@ -281,6 +282,7 @@ static void leave_gate(struct call *call)
             call->next->where = call->where;
         }
         call->where = NULL;
+        call->agent->n_waiting_calls--;
     }
 }
 

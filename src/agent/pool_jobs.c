@@ -191,6 +191,9 @@ static void done_make(struct job *base)
         log_warn("pool of network %s: a part could not be made: %s", job->pool->network,
                  job->err.text);
         pool_failed(job->pool->pool, clock_ns());
+        if (agent_part_exists(job->pools->agent, job->pool, job->number)) {
+            agent_part_remove(job->pools, job->pool, job->number); /* what could not be undone */
+        }
     }
     job_end(job);
 }

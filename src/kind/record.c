@@ -347,11 +347,14 @@ static bool key_of_path(const char *container_id, char *file, struct record *ret
 }
 
 static int list_container(const char *dir_path, const char *container_id,
-                          int (*visit)(const struct record *record, void *cookie), void *cookie)
+                          int (*visit)(const struct record *record, void *cookie), void *cookie,
+                          struct error *err)
 {
     DIR *dir = opendir(dir_path);
     struct dirent *entry;
-    int rc = 0;
+    int rc = dir || errno == ENOENT || errno == ENOTDIR
+                 ? 0
+                 : error_sys(err, -errno, "list %s", dir_path);
 
     while (dir && rc >= 0 && (entry = readdir(dir))) {
         autofree char *path = str_printf("%s/%s", dir_path, entry->d_name);
@@ -389,7 +392,7 @@ int record_list(const char *instance, int (*visit)(const struct record *record, 
         autofree char *path = record_dir(instance, entry->d_name);
 
         if (entry->d_name[0] != '.' && path) {
-            rc = list_container(path, entry->d_name, visit, cookie);
+            rc = list_container(path, entry->d_name, visit, cookie, err);
         }
     }
     closedir(dir);
@@ -408,7 +411,7 @@ int record_list_container(const char *instance, const char *container_id,
     if (!*container_id || container_id[0] == '.' || strchr(container_id, '/')) {
         return 0;
     }
-    return list_container(path, container_id, visit, cookie);
+    return list_container(path, container_id, visit, cookie, err);
 }
 
 void record_tidy(const char *instance)

@@ -9,6 +9,8 @@
  *     {"id":1,"method":"gate.show","params":{}}
  *     {"id":1,"result":{...}}   or   {"id":1,"error":{"code":11,"msg":"..."}}
  *
+ * An answer that has no body and does not fit has the result null and itself as the body.
+ *
  * message.c and client.c use no library, so that the thin plugin and the guest link them with musl.
  */
 #pragma once

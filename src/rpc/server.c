@@ -388,8 +388,12 @@ static void reply(struct rpc_request *request, const char *what, json_t *value,
     struct rpc_peer *peer = request->peer;
     bool answered = request->answered;
     autofree char *header = reply_header(request, what, value);
+    char short_header[64];
     struct rpc_part part = *rest;
     int rc = -ENOMEM;
+
+    snprintf(short_header, sizeof(short_header), "{\"id\":%lld,\"result\":null}",
+             (long long)request->id);
 
     request_unlink(request);
     request_free(request);
@@ -398,6 +402,9 @@ static void reply(struct rpc_request *request, const char *what, json_t *value,
     }
     if (header) {
         part.header = header;
+        if (strlen(header) > RPC_INLINE_MAX && !part.body_len) {
+            part = (struct rpc_part){short_header, header, strlen(header), part.fds, part.n_fds};
+        }
         rc = peer->unsent ? -EAGAIN : rpc_send(peer->fd, &part);
     }
     if (rc == -EAGAIN) {

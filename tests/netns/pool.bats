@@ -316,6 +316,26 @@ helper() {
     assert_clean
 }
 
+@test "CHECK of a pod whose device changed tells so, and takes nothing away from it" {
+    local device
+    make_pods a
+    agent_up
+    pool_conf ovs-dev-pool '{target: 1}'
+    fill
+    add a
+    device=$(device_of a)
+    in_netns "$HOST" ip link set "$device" down
+    CONF=$(jq -c --argjson added "$ADDED" '.prevResult = $added' <<<"$CONF")
+    refuses 105 "host device $device is down" CHECK a
+    CONF=$(jq -c 'del(.prevResult)' <<<"$CONF")
+    pool_becomes 1 0 1
+    in_netns "$HOST" ip link show "$device"
+    [ -e "$DIR/i/attachments/a/eth0@net.json" ]
+    del a
+    drain
+    assert_clean
+}
+
 @test "GC of a pod that has a part gives it back with its address, and it serves the next pod" {
     make_pods a b
     agent_up

@@ -13,6 +13,7 @@
 #include "ovs/batcher-internal.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -526,7 +527,7 @@ static void test_specs_are_checked_before(void **state)
     bad_text.owner.container_id = name;
     assert_int_equal(ovs_batcher_add(batcher, &bad_text, 1, soon(), NULL, &err), -EINVAL);
     assert_int_equal(ovs_batcher_del(batcher, &name, 1, soon(), &err), -EINVAL);
-    assert_int_equal(server.connections, 0);
+    assert_int_equal(counts().transactions, 0);
     stop();
 }
 
@@ -547,5 +548,6 @@ int main(void)
         cmocka_unit_test(test_specs_are_checked_before),
     };
 
+    signal(SIGPIPE, SIG_IGN); /* the scripted server writes to whoever has hung up */
     return cmocka_run_group_tests_name("batcher", tests, NULL, NULL);
 }
