@@ -1008,10 +1008,14 @@ int agent_pools_adopt(struct agent *agent, const struct record *record, bool tak
     struct agent_pool *pool;
     struct error err = {0};
     struct part *part;
-    int rc = record->conf ? parse_conf(record->conf, "DEL", &key, "", agent->options->instance,
-                                       &conf, &text, &err)
-                          : -ENOENT;
+    int rc;
 
+    agent_pools_reserve(agent, number);
+    if (!record->conf) {
+        /* Killed as it wrote its claim, before anything was made. */
+        return record_remove(agent->options->instance, &key, &err);
+    }
+    rc = parse_conf(record->conf, "DEL", &key, "", agent->options->instance, &conf, &text, &err);
     if (rc == 0 && !pool_find(agent->pools, key.network)) {
         rc = agent_pools_set(agent, &conf, &conf.pool, &err);
     }
