@@ -564,6 +564,22 @@ helper() {
     assert_clean
 }
 
+@test "a part killed as its record was written is nothing, and in nobody's way" {
+    agent_up
+    pool_conf ovs-dev-pool '{target: 2}'
+    fill
+    agent_down
+    : >"$DIR/i/attachments/sluice-pool/3@net.json"
+    printf '{"v":1,"state":"addi' >"$DIR/i/attachments/sluice-pool/4@net.json"
+    agent_up
+    [ "$(parts | xargs)" = "1 2" ]
+    pool_set '{"target": 4}'
+    pool_becomes 4 0 0
+    [ "$(pool .failed)" = 0 ]
+    drain
+    assert_clean
+}
+
 # What there is of the pool and its pods, counted in four places.
 inventory() {
     echo "$(parts | wc -l) $(leases | wc -l) $(vsctl list-ports br0 | wc -l)" \
