@@ -367,6 +367,7 @@ static void cni_run_method(struct agent *agent, struct rpc_request *request)
     call->job.run = run;
     call->job.done = done;
     call->t0_ns = clock_ns();
+    call->cni_call.conf.attachment.netns_fd = call->cni_call.conf.attachment.record_fd = -1;
     if (read_request(call, &err) < 0) {
         agent_refuse(request, &err);
         call_free(call);

@@ -580,11 +580,12 @@ held_and_waiting() {
 @test "garbage on the socket is answered or hung up on, and does no harm" {
     make_pods a
     agent_up
-    "$BATS_TEST_DIRNAME/agent_client.py" garbage "$DIR/i"
+    "$BATS_TEST_DIRNAME/agent_client.py" garbage "$DIR/i" || { cat "$DIR/agent.log"; return 1; }
     conf ovs
     add a
     del a
     by_agent
+    [ "$(readlink "/proc/$(agent_pid)/fd/0")" = /dev/null ] # closed by nobody
     [ "$(agent_call pool.show | jq '.pools | length')" = 0 ]
     eventually eval '[ "$(agent_call agent.status | jq -c "[.connections, .calls_in_flight]")" = "[1,0]" ]'
     assert_clean

@@ -63,12 +63,18 @@ agent_gone() {
     ! kill -0 "$(agent_pid)" 2>/dev/null
 }
 
-# SIGTERM (or another signal) and its end.
+# SIGTERM, after which it must end well (a sanitizer tells at the end, too), or another signal.
 agent_down() { # [SIGNAL]
+    local pid rc=0
     [ -e "$DIR/agent.pid" ] || return 0
-    agent_gone || kill "-${1:-TERM}" "$(agent_pid)"
+    pid=$(agent_pid)
+    agent_gone || kill "-${1:-TERM}" "$pid"
     eventually agent_gone || { echo "the agent does not end"; return 1; }
     rm "$DIR/agent.pid"
+    wait "$pid" 2>/dev/null || rc=$?
+    # 127: another shell's child.
+    [ -n "${1:-}" ] || [ $rc = 0 ] || [ $rc = 127 ] ||
+        { echo "the agent ended with $rc:"; cat "$DIR/agent.log"; return 1; }
 }
 
 # The thin plugin, in $DIR/thin, beside a standalone one that tells in $DIR/alone that it was called.
