@@ -159,7 +159,7 @@ in_flight() {
         kill -CONT "$(vswitchd)"
         if [ $next = agent ]; then
             agent_up
-            [ "$(agent_call agent.status | jq .found_at_start.unknown)" = 1 ]
+            [ "$(agent_call agent.status | jq .found_at_start.adding)" = 1 ]
         fi
         del a
         no_device a
