@@ -18,14 +18,15 @@ $(BUILD)/build.ninja: | deps
 check: all
 	tests/run $(BUILD) $(SUITES)
 
-# The unit and netns suites again under the address, undefined and thread sanitizers.
+# The unit and netns suites again under the address and undefined sanitizers, and what has threads
+# under the thread sanitizer.
 check-sanitize: deps
 	[ -f build-asan/build.ninja ] || meson setup build-asan -Db_sanitize=address,undefined
 	ninja -C build-asan
 	tests/run build-asan unit fuzz-replay netns
 	[ -f build-tsan/build.ninja ] || meson setup build-tsan -Db_sanitize=thread
 	ninja -C build-tsan
-	tests/run build-tsan unit system
+	tests/run build-tsan unit system agent
 
 # 100 pods on a private Open vSwitch: the table here, the figures in demo/report.
 demo: all

@@ -36,8 +36,9 @@ host_down() {
 
 # Starts it and waits until it serves; its words go to $DIR/agent.log, which begins anew.
 agent_up() { # [OPTION...]
+    : >"$DIR/agent.log"
     nsenter --net="/run/netns/$HOST" "$SLUICE_BUILD/cmd/sluiced" --instance "$DIR/i" "$@" \
-        </dev/null >"$DIR/agent.log" 2>&1 3>&- &
+        </dev/null >>"$DIR/agent.log" 2>&1 3>&- &
     echo $! >"$DIR/agent.pid"
     eventually agent_serves || { cat "$DIR/agent.log"; return 1; }
 }
