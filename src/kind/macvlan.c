@@ -13,6 +13,14 @@ static const char *const modes[] = {"bridge", "private", "vepa", "passthru", NUL
 static const uint32_t mode_values[] = {MACVLAN_MODE_BRIDGE, MACVLAN_MODE_PRIVATE, MACVLAN_MODE_VEPA,
                                        MACVLAN_MODE_PASSTHRU};
 
+/* With a policy OVS is to see what pods send each other: it sends it back. */
+static uint32_t mode_of(const struct attachment *at)
+{
+    return at->cookie && mode_values[at->conf.mode] == MACVLAN_MODE_BRIDGE
+               ? MACVLAN_MODE_VEPA
+               : mode_values[at->conf.mode];
+}
+
 /* From the host's side straight into the pod: the device below needs no namespace id then. */
 static int make_device(struct kind_env *env, struct attachment *at, const struct link_info *parent,
                        struct error *err)
@@ -24,7 +32,7 @@ static int make_device(struct kind_env *env, struct attachment *at, const struct
                              .netns_fd = at->netns_fd,
                              .parent = parent->ifindex,
                              .parent_nsid = -1,
-                             .macvlan_mode = mode_values[at->conf.mode]};
+                             .macvlan_mode = mode_of(at)};
     struct link_info made;
     int rc;
 

@@ -3,9 +3,11 @@
 #include "netlink/netlink-internal.h"
 
 #include <errno.h>
+#include <linux/ethtool.h>
 #include <linux/if_link.h>
 #include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <linux/veth.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,6 +262,17 @@ int link_peek(struct netlink *nl, const char *name, struct link_info *ret)
     memcpy(info.mac.bytes, request.ifr_hwaddr.sa_data, MAC_LEN);
     *ret = info;
     return 0;
+}
+
+int link_tx_checksum_off(struct netlink *nl, const char *name, struct error *err)
+{
+    struct ethtool_value value = {.cmd = ETHTOOL_STXCSUM};
+    struct ifreq request = {.ifr_data = (void *)&value};
+
+    return str_copy(request.ifr_name, sizeof(request.ifr_name), name) < 0 ||
+                   ioctl(netlink_fd(nl), SIOCETHTOOL, &request) < 0
+               ? error_sys(err, -errno, "turn off transmit checksum offload of %s", name)
+               : 0;
 }
 
 struct link_visit {

@@ -182,6 +182,10 @@ int link_get(struct netlink *nl, unsigned ifindex, const char *name, struct link
  */
 int link_peek(struct netlink *nl, const char *name, struct link_info *ret);
 
+/* What a device sends has its checksum, and is no larger than its MTU: for those who read it as it
+ * is. */
+int link_tx_checksum_off(struct netlink *nl, const char *name, struct error *err);
+
 /* Every device of the namespace: for GC, clean and doctor. A negative return of visit stops. */
 int link_list(struct netlink *nl, int (*visit)(const struct link_info *info, void *cookie),
               void *cookie, struct error *err);

@@ -29,6 +29,7 @@ enum {
     GENUINE = 65020,
     SPOOFED_NEIGHBOUR = 65030,
     GENUINE_NEIGHBOUR = 65040,
+    GENERATED = 65050,
 };
 
 /* Within the others. */
@@ -72,7 +73,9 @@ static struct flow *add(struct builder *b, uint8_t table, uint16_t priority)
 
 static uint32_t pod_meter(const struct builder *b, enum policy_direction direction)
 {
-    return b->pod->metered[direction] ? policy_meter(b->pod->cookie, direction) : 0;
+    return b->policy->pod[direction].bps && b->pod->metered[direction]
+               ? policy_meter(b->pod->cookie, direction)
+               : 0;
 }
 
 static uint32_t tenant_meter(const struct builder *b, enum policy_direction direction)
@@ -328,6 +331,18 @@ static void add_neighbours(struct builder *b, bool ingress)
     }
 }
 
+/* The i-th generated rule: a flow that drops. */
+static struct flow *add_generated(struct builder *b, uint8_t table, uint16_t priority, unsigned i)
+{
+    struct flow *flow = add(b, table, priority);
+    uint32_t address = htonl(0xc6120000U + i); /* 198.18.0.0 */
+
+    flow->match.eth_type = ETH_P_IP;
+    flow->match.src = (struct ip_addr){.family = AF_INET, .prefix = 32};
+    memcpy(flow->match.src.bytes, &address, sizeof(address));
+    return flow;
+}
+
 static void add_rules(struct builder *b)
 {
     static const int families[] = {AF_INET, AF_INET6};
@@ -344,12 +359,7 @@ static void add_rules(struct builder *b)
         }
     }
     for (unsigned i = 0; i < b->policy->acl; i++) {
-        struct flow *flow = add(b, INGRESS, RULE_0 + 1);
-        uint32_t address = htonl(0xc6120000U + i); /* 198.18.0.0 */
-
-        flow->match.eth_type = ETH_P_IP;
-        flow->match.src = (struct ip_addr){.family = AF_INET, .prefix = 32};
-        memcpy(flow->match.src.bytes, &address, sizeof(address));
+        add_generated(b, INGRESS, RULE_0 + 1, i);
     }
     for (int ingress = 0; ingress < 2; ingress++) {
         if (neighbours[ingress]) {
@@ -432,6 +442,23 @@ int policy_tenant_program(const struct policy *policy, uint64_t cookie, struct p
     program.flows = b.flows;
     program.n_flows = b.n;
     *ret = program;
+    return 0;
+}
+
+int policy_acl_program(unsigned n, const struct ip_addr *pod, uint64_t cookie,
+                       struct policy_program *ret, struct error *err)
+{
+    struct policy_pod nobody = {.cookie = cookie};
+    struct builder b = {.pod = &nobody};
+
+    for (unsigned i = 0; i < n; i++) {
+        add_generated(&b, SOURCE, GENERATED, i)->match.dst = whole(pod);
+    }
+    if (b.rc < 0) {
+        free(b.flows);
+        return error_sys(err, b.rc, "flows");
+    }
+    *ret = (struct policy_program){.flows = b.flows, .n_flows = b.n};
     return 0;
 }
 

@@ -8,6 +8,7 @@ PLUGIN=$SLUICE_BUILD/cmd/sluice-cni-standalone
 [ -z "$AGENT_MODE" ] || PLUGIN=${DIR:-}/thin/sluice-cni
 BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-internal'
 LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
+POLICY_KINDS=$BRIDGE_KINDS             # those whose device is in the pod
 
 # For setup_file: sets and exports HOST and DIR; the instance is $DIR/i, its bridge br0.
 host_up() {
@@ -104,6 +105,23 @@ check_not_alone() {
 
 vsctl() {
     ovs-vsctl --db="unix:$DIR/i/ovs/db.sock" --timeout=10 "$@"
+}
+
+ofctl() { # COMMAND [ARGUMENT...]
+    ovs-ofctl -O OpenFlow14 "$1" "unix:$DIR/i/ovs/br0.mgmt" "${@:2}"
+}
+
+ours() {
+    echo cookie=0x51ce000000000000/0xffff000000000000
+}
+
+# Our flows, one a line, and those of them that are not a tenant's mark.
+flows() { # [MATCH]
+    [ ! -S "$DIR/i/ovs/br0.mgmt" ] || ofctl dump-flows "$(ours)${1:+,$1}" | grep ' cookie=' || true
+}
+
+pod_flows() {
+    flows | grep -v 'table=53.* actions=drop' || true
 }
 
 # ---- pods: $1 is a short name, which is the container's ID too ----
@@ -231,12 +249,13 @@ host_left() {
     find "$DIR/i" -name '*.tmp*'
     devices "$HOST" | grep -vxE 'br0|ovs-netdev'
     vsctl list-ports br0
+    flows
     leases
 }
 
 # The same but for tenants' ports, which DEL leaves to GC.
 pods_left() {
-    host_left | grep -vE '^st[0-9a-v]{13}$'
+    host_left | grep -vE '^st[0-9a-v]{13}$|table=53.* actions=drop'
 }
 
 nothing_left() {
