@@ -85,7 +85,11 @@ void attachment_prepare(struct attachment *at, const char *instance)
             hash64_str(hash64_str(HASH64_START, instance), at->conf.bridge ? at->conf.bridge : "");
 
         snprintf(vlan, sizeof(vlan), "%d", at->conf.vlan);
-        hash64_text(hash64_str(hash64_str(hash, at->conf.tenant), vlan), text);
+        hash = hash64_str(hash64_str(hash, at->conf.tenant), vlan);
+        if (at->kind->port_class && at->kind->port_class(at)) {
+            hash = hash64_str(hash, at->kind->port_class(at));
+        }
+        hash64_text(hash, text);
         snprintf(at->port_name, sizeof(at->port_name), "st%s", text);
         at->conf.port = at->port_name;
     }
@@ -258,8 +262,16 @@ static int take_apart(struct kind_env *env, struct attachment *at, struct error 
     return rc;
 }
 
-static int choose_mac(struct attachment *at, struct error *err)
+static int choose_mac(struct kind_env *env, struct attachment *at, struct error *err)
 {
+    struct link_info port;
+    int rc;
+
+    if (at->kind->port_mac) {
+        rc = port_ensure(env, at, &port, err);
+        at->mac = rc == 0 ? port.mac : at->mac;
+        return rc;
+    }
     if (at->conf.has_mac) {
         at->mac = at->conf.mac;
         return 0;
@@ -310,12 +322,14 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
     if (at->kind->own_port && (rc = port_check_switch(env, &at->conf, err)) < 0) {
         return rc; /* found out before anything is made */
     }
-    rc = choose_mac(at, err);
-    if (rc == 0 && at->conf.has_mac && !at->kind->outside) {
-        rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
-    }
-    if (rc == 0 && at->kind->has_port) {
+    if (at->kind->has_port) {
         rc = port_lock(env, true, &lock, err);
+    }
+    if (rc == 0) {
+        rc = choose_mac(env, at, err);
+    }
+    if (rc == 0 && (at->conf.has_mac || at->kind->port_mac) && !at->kind->outside) {
+        rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
     }
     if (rc == 0) {
         rc = record_claim(env, at, err);
