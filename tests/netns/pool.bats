@@ -48,6 +48,10 @@ pool_is() { # FREE COOLING TAKEN
     [ "$(pool '"\(.free) \(.cooling) \(.taken) \(.making)"')" = "$1 $2 $3 0" ]
 }
 
+pool_settled() { # all there is, is free
+    [ "$(pool '"\(.cooling) \(.taken) \(.making)"')" = "0 0 0" ]
+}
+
 # Waits for it.
 pool_becomes() {
     eventually pool_is "$@" || { agent_call pool.show; cat "$DIR/agent.log"; return 1; }
@@ -646,7 +650,7 @@ inventory() {
         wait $pid || { cat "$DIR"/out.*; return 1; }
     done
     cni STATUS x
-    eventually pool_is "$(pool .free)" 0 0
+    eventually pool_settled
     n=$(pool .free)
     [ "$(inventory)" = "$n $n $n $n" ] || { inventory; agent_call pool.show; return 1; }
     drain
