@@ -165,10 +165,13 @@ const char *ovs_row_error(const json_t *row);
 
 /* ---- bridge.c ---- */
 
-/* Makes those bridges that are missing, with the userspace datapath, and checks that all work. On
- * failure those it made are gone again. dir is where ovs-vswitchd's log is. */
-int ovs_bridges_make(struct ovsdb *db, const char *dir, const char *const *names, size_t n,
+/* Makes those of options' bridges that are missing, and checks that all work. On failure those it
+ * made are gone again. dir is where ovs-vswitchd's log is. */
+int ovs_bridges_make(struct ovsdb *db, const char *dir, const struct ovs_private_options *options,
                      int64_t deadline_ns, struct error *err);
+
+/* Whether any bridge in the database has the kernel's datapath. */
+int ovs_bridges_in_kernel(struct ovsdb *db, int64_t deadline_ns, bool *ret, struct error *err);
 
 /* ---- daemon.c ---- */
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The first process of the test machine that tests/vm/run starts. It is in the initial RAM disk with
- * the modules of /boot and the script /command. It makes the host's root, which comes read-only by
- * virtiofs, the root file system, with an overlay in memory on it; runs the script with bash, its
- * output going to the virtio ports "out" and "err"; tells its exit status to the port "status"; and
- * switches the machine off. Whatever fails before is told to the console, and there is no status.
+ * The first process of the test machine that tests/vm/run starts. It is in the initial RAM disk
+ * with the modules of /boot, the script /command and the list /paths. It makes the host's root,
+ * which comes read-only by virtiofs, the root file system, with an overlay in memory on it; runs
+ * the script with bash, its output going to the virtio ports "out" and "err"; tells its exit status
+ * to the port "status"; and switches the machine off. Whatever fails before is told to the console,
+ * and there is no status.
  *
  * Called on the host, as any process but the first, it prints the time stamp counter's kHz, which a
  * kernel under emulation cannot measure reliably.
@@ -12,9 +13,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <net/if.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,9 +26,11 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +38,7 @@
 #define NSEC_PER_SEC 1000000000ll
 #define SAMPLE_NS    (20 * 1000000ll)
 #define PORTS_WAIT   10000 /* ms */
+#define PATHS_MAX    8
 
 static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void switch_off(void) __attribute__((noreturn));
@@ -167,7 +174,8 @@ static int open_port(const char *name)
 
 /* ---- the root file system ---- */
 
-static void need_mount(const char *type, const char *source, const char *target, const char *options)
+static void need_mount(const char *type, const char *source, const char *target,
+                       const char *options)
 {
     mkdir(target, 0755);
     if (mount(source, target, type, 0, options) < 0) {
@@ -182,46 +190,93 @@ static void try_mount(const char *type, const char *target, const char *options)
     mount(type, target, type, 0, options);
 }
 
-/* The value of NAME=VALUE on the kernel's command line; the caller frees it. */
-static char *parameter(const char *name)
-{
-    char line[4096] = "", *word, *rest = line;
-    size_t len = strlen(name);
-    FILE *file = fopen("/proc/cmdline", "re");
+/* ---- paths that were named by the file /paths, one a line ---- */
 
-    if (!file || !fgets(line, sizeof(line), file)) {
-        give_up("/proc/cmdline");
+struct path {
+    char name[PATH_MAX];
+    int fd; /* where it is below /root before anything is mounted there; -1: it is not */
+};
+
+static struct path paths[PATHS_MAX]; /* the first: the folder of the kernel's modules */
+static size_t n_paths;
+
+static void read_paths(void)
+{
+    FILE *file = fopen("/paths", "re");
+
+    while (file && n_paths < PATHS_MAX && fgets(paths[n_paths].name, sizeof(paths[0].name), file)) {
+        paths[n_paths].name[strcspn(paths[n_paths].name, "\n")] = '\0';
+        n_paths++;
+    }
+    if (!n_paths) {
+        give_up("/paths");
     }
     fclose(file);
-    while ((word = strsep(&rest, " \n"))) {
-        if (!strncmp(word, name, len) && word[len] == '=') {
-            return strdup(word + len + 1);
-        }
-    }
-    return NULL;
 }
 
-/* Modules for modprobe: a folder of the host whose path is a parameter, seen at its usual place. */
+static void open_paths(void)
+{
+    int root = open("/root", O_PATH | O_CLOEXEC);
+
+    for (size_t i = 0; i < n_paths; i++) {
+        paths[i].fd = openat(root, paths[i].name + strspn(paths[i].name, "/"),
+                             O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
+    close(root);
+}
+
+static void make_folders(const char *path)
+{
+    char part[PATH_MAX];
+
+    for (const char *end = strchr(path + 1, '/');; end = strchr(end + 1, '/')) {
+        snprintf(part, sizeof(part), "%.*s", end ? (int)(end - path) : PATH_MAX - 1, path);
+        mkdir(part, 0755);
+        if (!end) {
+            return;
+        }
+    }
+}
+
+static void show_path(const struct path *path, const char *at)
+{
+    char from[32];
+
+    snprintf(from, sizeof(from), "/proc/self/fd/%d", path->fd);
+    make_folders(at);
+    if (mount(from, at, NULL, MS_BIND, NULL) < 0) {
+        say("show %s at %s", path->name, at);
+    }
+}
+
+/* What is in /run, /dev/shm and so on, of which this machine has its own. */
+static void show_hidden(void)
+{
+    for (size_t i = 1; i < n_paths; i++) {
+        if (paths[i].fd >= 0 && access(paths[i].name, F_OK) < 0) {
+            show_path(&paths[i], paths[i].name);
+        }
+    }
+}
+
+/* Modules where modprobe looks for them. */
 static void show_modules(void)
 {
-    char *from = parameter("vm.modules"), to[300], path[4200];
-    struct stat st;
-    char release[128] = "";
-    FILE *file = fopen("/proc/sys/kernel/osrelease", "re");
+    struct utsname kernel;
+    char at[300];
 
-    if (!from || !file || !fgets(release, sizeof(release), file)) {
-        give_up("modules");
-    }
-    fclose(file);
-    release[strcspn(release, "\n")] = '\0';
-    snprintf(path, sizeof(path), "/root%s/%s", from, release);
-    snprintf(to, sizeof(to), "/root/lib/modules/%s", release);
-    mkdir("/root/lib/modules", 0755);
-    mkdir(to, 0755);
-    if (stat(path, &st) < 0 || mount(path, to, NULL, MS_BIND, NULL) < 0) {
-        say("show %s at %s", path, to);
-    }
-    free(from);
+    uname(&kernel);
+    snprintf(at, sizeof(at), "/lib/modules/%s", kernel.release);
+    show_path(&paths[0], at);
+}
+
+/* What a shell takes for granted in /dev. */
+static void make_links(void)
+{
+    (void)!symlink("/proc/self/fd", "/dev/fd");
+    (void)!symlink("fd/0", "/dev/stdin");
+    (void)!symlink("fd/1", "/dev/stdout");
+    (void)!symlink("fd/2", "/dev/stderr");
 }
 
 static void make_root(void)
@@ -234,7 +289,7 @@ static void make_root(void)
     mkdir("/upper/work", 0755);
     need_mount("overlay", "overlay", "/root",
                "lowerdir=/lower,upperdir=/upper/upper,workdir=/upper/work");
-    show_modules();
+    open_paths();
     for (size_t i = 0; i < sizeof(moved) / sizeof(moved[0]); i++) {
         char from[16], to[32];
 
@@ -257,6 +312,9 @@ static void make_root(void)
     try_mount("bpf", "/sys/fs/bpf", NULL);
     try_mount("tracefs", "/sys/kernel/tracing", NULL);
     try_mount("debugfs", "/sys/kernel/debug", NULL);
+    make_links();
+    show_modules();
+    show_hidden();
 }
 
 static void loopback_up(void)
@@ -285,54 +343,134 @@ static char *read_script(void)
     return text;
 }
 
-/* Runs it and collects what other processes leave. Returns its exit status as a shell tells it. */
-static int run_script(const char *script, int out, int err)
-{
-    pid_t child = fork(), pid;
-    int status = 0;
+/* From a pipe, which unlike a port can be opened by many. Its other end stays open here. */
+struct relay {
+    int from, to, child_end;
+};
 
-    if (child == 0) {
-        setsid();
-        dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
-        dup2(out, STDOUT_FILENO);
-        dup2(err, STDERR_FILENO);
-        execl("/bin/bash", "bash", "-c", script, NULL);
-        say("/bin/bash");
-        _exit(127);
+static void open_relay(struct relay *relay, const char *port)
+{
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        give_up("pipe");
     }
-    while ((pid = waitpid(-1, &status, 0)) != child) {
-        if (pid < 0 && errno != EINTR) {
-            give_up("wait");
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    *relay = (struct relay){.from = ends[0], .to = open_port(port), .child_end = ends[1]};
+}
+
+/* Passes on what is there now. */
+static void pump(const struct relay *relay)
+{
+    static char buf[65536];
+    ssize_t len;
+
+    while ((len = read(relay->from, buf, sizeof(buf))) > 0) {
+        for (ssize_t done = 0, n; done < len; done += n) {
+            n = write(relay->to, buf + done, (size_t)(len - done));
+            if (n < 0) {
+                give_up("write to a port");
+            }
         }
     }
+}
+
+static pid_t start_script(const char *script, const struct relay relays[2])
+{
+    pid_t child = fork();
+
+    if (child != 0) {
+        return child;
+    }
+    sigprocmask(SIG_SETMASK, &(sigset_t){0}, NULL);
+    setsid();
+    dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
+    dup2(relays[0].child_end, STDOUT_FILENO);
+    dup2(relays[1].child_end, STDERR_FILENO);
+    execl("/bin/bash", "bash", "-c", script, NULL);
+    say("/bin/bash");
+    _exit(127);
+}
+
+/* Collects processes that ended; whether the child is among them, and with which status. */
+static bool reap(pid_t child, int *ret_status)
+{
+    bool ended = false;
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == child) {
+            *ret_status = status;
+            ended = true;
+        }
+    }
+    return ended;
+}
+
+/* Runs it with its output relayed, and collects what other processes leave. Returns its exit status
+ * as a shell tells it. What it left running may hold its output: that is not waited for. */
+static int run_script(const char *script, const struct relay relays[2])
+{
+    sigset_t wanted;
+    struct pollfd fds[] = {{.events = POLLIN},
+                           {.fd = relays[0].from, .events = POLLIN},
+                           {.fd = relays[1].from, .events = POLLIN}};
+    struct signalfd_siginfo info;
+    int status = 0;
+    pid_t child;
+
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &wanted, NULL);
+    fds[0].fd = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
+    child = start_script(script, relays);
+    if (child < 0 || fds[0].fd < 0) {
+        give_up("start the script");
+    }
+    do {
+        poll(fds, 3, -1);
+        pump(&relays[0]);
+        pump(&relays[1]);
+        (void)!read(fds[0].fd, &info, sizeof(info));
+    } while (!reap(child, &status));
+    pump(&relays[0]);
+    pump(&relays[1]);
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void open_console(void)
+{
+    int console = open("/dev/console", O_RDWR);
+
+    for (int fd = 0; console >= 0 && fd <= STDERR_FILENO; fd++) {
+        dup2(console, fd);
+    }
 }
 
 int main(void)
 {
-    int console, out, err, status;
+    struct relay relays[2];
     char *script;
+    int status;
 
     if (getpid() != 1) {
         return print_khz();
     }
     mkdir("/dev", 0755);
     mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
-    console = open("/dev/console", O_RDWR);
-    if (console >= 0) {
-        dup2(console, STDIN_FILENO);
-        dup2(console, STDOUT_FILENO);
-        dup2(console, STDERR_FILENO);
-    }
+    open_console();
     need_mount("proc", "proc", "/proc", NULL);
     need_mount("sysfs", "sysfs", "/sys", NULL);
     load_modules();
-    out = open_port("out");
-    err = open_port("err");
+    open_relay(&relays[0], "out");
+    open_relay(&relays[1], "err");
     status = open_port("status");
     script = read_script();
+    read_paths();
     make_root();
     loopback_up();
-    dprintf(status, "%d\n", run_script(script, out, err));
+    sethostname("vm", 2);
+    dprintf(status, "%d\n", run_script(script, relays));
     switch_off();
 }
