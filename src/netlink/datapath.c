@@ -63,7 +63,7 @@ static int request(int netns_fd, uint8_t command, const char *name, struct error
         struct ovs_header datapath;
     } header = {.generic = {.cmd = command, .version = OVS_DATAPATH_VERSION}};
     autonetlink struct netlink *nl = NULL;
-    uint16_t family;
+    uint16_t family = 0;
     int rc = open_datapath(netns_fd, &nl, &family, err);
 
     if (rc < 0) {

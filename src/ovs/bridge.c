@@ -124,7 +124,8 @@ static int insert_missing(struct ovsdb *db, const struct ovs_private_options *op
 
     for (size_t i = 0; rc == 0 && i < n; i++) {
         if (json_array_size(ovsdb_rows(found, i)) == 0 && !named_before(names, i)) {
-            rc = put_bridge(ops, names[i], options->datapath ? options->datapath : "netdev", missing++);
+            rc = put_bridge(ops, names[i], options->datapath ? options->datapath : "netdev",
+                            missing++);
         }
     }
     if (rc == 0) {
@@ -200,22 +201,6 @@ int ovs_bridges_make(struct ovsdb *db, const char *dir, const struct ovs_private
     }
     if (rc < 0) {
         remove_bridges(db, made, clock_ns() + UNDO_NS);
-    }
-    return rc;
-}
-
-int ovs_bridges_in_kernel(struct ovsdb *db, int64_t deadline_ns, bool *ret, struct error *err)
-{
-    autojson json_t *found = NULL;
-    int rc = ovsdb_transact(
-        db,
-        json_pack("[o]",
-                  ovsdb_select("Bridge", ovsdb_where("datapath_type", json_string("system")),
-                               "_uuid")),
-        deadline_ns, &found, err);
-
-    if (rc == 0) {
-        *ret = json_array_size(ovsdb_rows(found, 0)) > 0;
     }
     return rc;
 }

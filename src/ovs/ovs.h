@@ -188,8 +188,8 @@ struct ovs_private_status {
  * several processes at once, and again after any of them was killed. The caller's descriptors
  * without CLOEXEC go to the daemons. -EEXIST when it runs already in another network namespace,
  * -ENAMETOOLONG when a socket's path would be too long for the kernel, -EOPNOTSUPP when datapath is
- * "system" and the kernel has none, -EBUSY when another OVS has it in this namespace; a bridge that ovs-vswitchd
- * cannot make is taken back and err has its words.
+ * "system" and the kernel has none, -EBUSY when another OVS has it in this namespace; a bridge that
+ * ovs-vswitchd cannot make is taken back and err has its words.
  */
 int ovs_private_up(const struct ovs_private_options *options, struct error *err);
 
