@@ -204,6 +204,15 @@ int tap_open(int netns_fd, const char *name, short flags, bool persist, int *ret
  */
 int macvtap_open(const char *name, int *ret_fd, struct error *err);
 
+/* ---- Open vSwitch's kernel datapath (datapath.c) ---- */
+
+/* Whether the namespace has a datapath of this name. -ENODEV when not, -EOPNOTSUPP when the kernel
+ * has no module for any; err then says so. */
+int datapath_find(int netns_fd, const char *name, struct error *err);
+
+/* Removes it, with its ports and the devices of its internal ones. None is fine. */
+int datapath_delete(int netns_fd, const char *name, struct error *err);
+
 /* ---- addresses and routes (addr.c) ---- */
 
 /* Adds an address; IPv6 ones without duplicate address detection. */
