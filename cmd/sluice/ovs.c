@@ -14,14 +14,15 @@ struct arguments {
     const char *instance;
     const char *bridges[BRIDGES_MAX];
     size_t n_bridges;
+    const char *datapath;
     bool json;
 };
 
 static const char help[] =
     "Usage: sluice ovs up|down|status [OPTION]...\n"
     "\n"
-    "A private Open vSwitch with the userspace datapath: its database, sockets and logs are\n"
-    "in DIR/ovs, its devices in the network namespace where 'up' was called.\n"
+    "A private Open vSwitch: its database, sockets and logs are in DIR/ovs, its devices in the\n"
+    "network namespace where 'up' was called.\n"
     "\n"
     "  up                start it, or what is not running of it, and make the bridges\n"
     "  down              stop it and remove DIR/ovs\n"
@@ -29,17 +30,18 @@ static const char help[] =
     "\n"
     "  --instance DIR    the instance (default: $SLUICE_INSTANCE, else " INSTANCE_DEFAULT_DIR ")\n"
     "  --bridge NAME     with up: a bridge that there must be; may be repeated\n"
+    "  --datapath TYPE   with up: datapath of the bridges that are made: netdev (the default, in\n"
+    "                    userspace) or system (the kernel's, which must have openvswitch)\n"
     "  --json            print JSON\n"
     "  --help            print this\n";
 
 /* COMMAND_GO_ON or an exit code. */
 static int parse(int argc, char **argv, struct arguments *ret)
 {
-    static const struct option options[] = {{"instance", required_argument, NULL, 'i'},
-                                            {"bridge", required_argument, NULL, 'b'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"instance", required_argument, NULL, 'i'}, {"bridge", required_argument, NULL, 'b'},
+        {"datapath", required_argument, NULL, 'd'}, {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},           {0}};
     const char *instance = NULL;
     int c, rc;
 
@@ -53,6 +55,12 @@ static int parse(int argc, char **argv, struct arguments *ret)
                 return command_usage(argv[0], "more than %d bridges", BRIDGES_MAX);
             }
             ret->bridges[ret->n_bridges++] = optarg;
+            break;
+        case 'd':
+            if (strcmp(optarg, "netdev") && strcmp(optarg, "system")) {
+                return command_usage(argv[0], "--datapath: '%s' is not netdev or system", optarg);
+            }
+            ret->datapath = optarg;
             break;
         default:
             ret->json = true;
@@ -157,8 +165,10 @@ static int show_status(const struct arguments *args, struct error *err)
 
 static int up(const struct arguments *args, struct error *err)
 {
-    struct ovs_private_options options = {
-        .instance = args->instance, .bridges = args->bridges, .n_bridges = args->n_bridges};
+    struct ovs_private_options options = {.instance = args->instance,
+                                          .bridges = args->bridges,
+                                          .n_bridges = args->n_bridges,
+                                          .datapath = args->datapath};
     int rc = ovs_private_up(&options, err);
 
     return rc < 0 || !args->json ? rc : show_status(args, err);
@@ -176,7 +186,7 @@ int command_ovs(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(const struct arguments *args, struct error *err);
-        bool takes_bridges, needs_root;
+        bool is_up, needs_root;
     } verbs[] = {
         {"up", up, true, true}, {"down", down, false, true}, {"status", show_status, false, false}};
     struct arguments args = {0};
@@ -193,8 +203,8 @@ int command_ovs(int argc, char **argv)
         if (strcmp(verbs[i].name, argv[optind])) {
             continue;
         }
-        if (args.n_bridges && !verbs[i].takes_bridges) {
-            return command_usage(argv[0], "--bridge goes with up");
+        if ((args.n_bridges || args.datapath) && !verbs[i].is_up) {
+            return command_usage(argv[0], "--bridge and --datapath go with up");
         }
         if (verbs[i].needs_root && (rc = command_need_root(argv[0])) != COMMAND_GO_ON) {
             return rc;

@@ -201,6 +201,13 @@ static int read_mac(struct cni_conf *conf, const struct cni_request *request, co
     }
     texts[2] = from_args;
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+        if (texts[i] && *texts[i] && conf->attachment.kind->port_mac) {
+            return error_set(
+                err, -EINVAL,
+                "%s: \"%.64s\" is not allowed; a device of type %s has the MAC address "
+                "of its OVS port",
+                where[i], texts[i], conf->attachment.kind->type);
+        }
         if (texts[i] && *texts[i]) {
             return parse_mac(&conf->attachment.conf, where[i], texts[i], err);
         }

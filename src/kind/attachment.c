@@ -74,7 +74,10 @@ static uint64_t tenant_hash(const struct attachment *at, const char *instance)
 
     snprintf(vlan, sizeof(vlan), "%d", at->conf.vlan);
     hash = hash64_str(hash64_str(hash, at->conf.tenant), vlan);
-    return at->cookie ? hash64_str(hash, "policed") : hash;
+    if (at->kind->port_class && at->kind->port_class(at)) {
+        hash = hash64_str(hash, at->kind->port_class(at));
+    }
+    return at->conf.through_ovs ? hash64_str(hash, "policed") : hash;
 }
 
 static void prepare_policy(struct attachment *at, const char *instance)
@@ -85,6 +88,7 @@ static void prepare_policy(struct attachment *at, const char *instance)
 
     if (policy_any(&at->policy)) {
         snprintf(vlan, sizeof(vlan), "%d", at->conf.vlan);
+        at->conf.through_ovs = true;
         at->cookie = policy_cookie(instance, key, ARRAY_SIZE(key));
         at->tenant_cookie = policy_tenant_any(&at->policy)
                                 ? policy_cookie(instance, tenant, ARRAY_SIZE(tenant))
@@ -284,8 +288,16 @@ static int take_apart(struct kind_env *env, struct attachment *at, struct error 
     return rc;
 }
 
-static int choose_mac(struct attachment *at, struct error *err)
+static int choose_mac(struct kind_env *env, struct attachment *at, struct error *err)
 {
+    struct link_info port;
+    int rc;
+
+    if (at->kind->port_mac) {
+        rc = port_ensure(env, at, &port, err);
+        at->mac = rc == 0 ? port.mac : at->mac;
+        return rc;
+    }
     if (at->conf.has_mac) {
         at->mac = at->conf.mac;
         return 0;
@@ -342,12 +354,14 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
     if (at->kind->own_port && (rc = port_check_switch(env, &at->conf, err)) < 0) {
         return rc; /* found out before anything is made */
     }
-    rc = choose_mac(at, err);
-    if (rc == 0 && at->conf.has_mac && !at->kind->outside) {
-        rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
-    }
-    if (rc == 0 && at->kind->has_port) {
+    if (at->kind->has_port) {
         rc = port_lock(env, true, &lock, err);
+    }
+    if (rc == 0) {
+        rc = choose_mac(env, at, err);
+    }
+    if (rc == 0 && (at->conf.has_mac || at->kind->port_mac) && !at->kind->outside) {
+        rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
     }
     if (rc == 0) {
         rc = record_claim(env, at, err);

@@ -31,6 +31,7 @@ struct kind_conf {
     int pool_type; /* index into the kind's parts */
     bool has_mac;
     struct mac_addr mac;
+    bool through_ovs; /* pods on one port must not be switched below OVS: it keeps their policies */
 };
 
 struct attachment_key {
@@ -126,10 +127,14 @@ struct kind {
     bool needs_bridge;        /* an OVS bridge must be named */
     bool own_port;            /* every attachment is an OVS port */
     bool has_port;            /* shares the tenant's OVS port */
+    bool port_mac;            /* and has that port's MAC address */
     bool plain;               /* no addresses, no record: the device is there already */
     bool outside;             /* its device stays with the host, and is handed over by descriptor */
     bool guarded;             /* drops itself what a pod spoofs below the tenant's port */
     const char *const *parts; /* values of "poolType", the default first; NULL: none allowed */
+
+    /* What else tells a tenant's ports apart whose name is derived; NULL: nothing. */
+    const char *(*port_class)(const struct attachment *at);
 
     /*
      * Makes the device in the pod's namespace with its final name, MAC (at->mac) and MTU, but down;
@@ -150,8 +155,8 @@ struct kind {
     bool (*reusable)(struct kind_env *env, const struct attachment *at);
 };
 
-extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_internal,
-    kind_ovs_dev_pool, kind_loopback;
+extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_ipvlan,
+    kind_ovs_ipvtap, kind_ovs_internal, kind_ovs_dev_pool, kind_loopback;
 
 /* All kinds, NULL at the end. */
 extern const struct kind *const kinds[];
@@ -263,7 +268,7 @@ bool attachment_own_port(const struct attachment *at);
  */
 int police_add(struct kind_env *env, struct attachment *at, struct error *err);
 
-/* The part of it that goes when ovs-vswitchd does: flows and meters. */
+/* The part of it that goes when ovs-vswitchd does: flows, meters and the queue on its port. */
 int police_flows(struct kind_env *env, struct attachment *at, struct error *err);
 
 /* To be called when the record is finished: from then on an agent puts flows there anew when the
@@ -272,6 +277,9 @@ int police_settle(struct kind_env *env, struct attachment *at, struct error *err
 
 /* Removes flows and meters; the device must be gone. A switch that is gone has none. */
 int police_del(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* The same for a part that others will have: its device stays, without what was put on it. */
+int police_free(struct kind_env *env, struct attachment *at, struct error *err);
 
 /* -ESTALE when flows are missing, or the device's queue or guard is. */
 int police_check(struct kind_env *env, struct attachment *at, const struct record *record,
@@ -342,9 +350,9 @@ struct record {
     uint64_t part;                  /* 0: none */
     uint64_t cookie, tenant_cookie; /* 0: none */
     size_t n_flows;
-    bool shares_mac;
-    bool joined;  /* the runtime has called ADD for a namespace out of the pool */
-    json_t *conf; /* NULL: not known */
+    unsigned ifindex; /* of the pod's device; 0: not known */
+    bool joined;      /* the runtime has called ADD for a namespace out of the pool */
+    json_t *conf;     /* NULL: not known */
     json_t *json;
 };
 
@@ -391,7 +399,16 @@ int record_list_container(const char *instance, const char *container_id,
 /* Removes folders of containers that an ADD killed before it wrote its record left empty. */
 void record_tidy(const char *instance);
 
-/* ---- what kinds share (pod.c, port.c) ---- */
+/* ---- what kinds share (linked.c, ipvlan.c, pod.c, port.c) ---- */
+
+/*
+ * add, del and check of a device that is linked to the tenant's port: mode has what is particular
+ * to the device's kind, the rest is filled in here.
+ */
+int linked_add(struct kind_env *env, struct attachment *at, const struct link_spec *mode,
+               struct error *err);
+int linked_del(struct kind_env *env, struct attachment *at, struct error *err);
+int linked_check(struct kind_env *env, struct attachment *at, struct error *err);
 
 /* -EEXIST when the pod has a device of the attachment's name. */
 int pod_name_free(struct attachment *at, struct error *err);

@@ -191,7 +191,7 @@ static int give(struct kind_env *env, struct attachment *at, struct error *err)
 {
     char text[PART_TEXT_MAX];
     struct attachment_key part = part_key(at, at->part, text);
-    int rc = police_del(env, at, err);
+    int rc = police_free(env, at, err);
 
     if (rc == 0) {
         rc = move_lease(env, at, &at->key, &part, err);

@@ -33,7 +33,7 @@ static struct netlink *device_of(struct kind_env *env, const struct attachment *
     return at->kind->outside ? env->host : at->pod;
 }
 
-/* The rate that the device keeps; NULL: none. */
+/* The rate that the pod's device keeps; NULL: none. */
 static const struct policy_rate *device_rate(const struct attachment *at)
 {
     const struct policy_rate *rate = &at->policy.pod[POLICY_FROM_POD];
@@ -41,9 +41,18 @@ static const struct policy_rate *device_rate(const struct attachment *at)
     return has_device(at) && rate->bps ? rate : NULL;
 }
 
+/* Of the host's device that sends to the pod. */
+static const struct policy_rate *host_rate(const struct attachment *at)
+{
+    const struct policy_rate *rate = &at->policy.pod[POLICY_TO_POD];
+
+    return at->has_host_end && (attachment_own_port(at) || !at->kind->outside) && rate->bps ? rate
+                                                                                            : NULL;
+}
+
 static bool needs_guard(const struct attachment *at)
 {
-    return !attachment_own_port(at) && !at->kind->guarded;
+    return has_device(at) && !attachment_own_port(at) && !at->kind->guarded;
 }
 
 /* ---- the port ---- */
@@ -141,6 +150,21 @@ static size_t addresses_of(const struct attachment *at, struct ip_addr ips[IPAM_
     return at->result.n_ips;
 }
 
+/* ovs-vswitchd takes a queue away that it finds when it starts; later it does not look. */
+static int queue_host_end(struct kind_env *env, const struct attachment *at, struct error *err)
+{
+    const struct policy_rate *rate = host_rate(at);
+    struct link_info info;
+    int rc;
+
+    if (!rate) {
+        return 0;
+    }
+    rc = link_peek(env->host, at->host_name, &info);
+    return rc < 0 ? error_sys(err, rc, "look up device %s", at->host_name)
+                  : tc_tbf_put(env->host, info.ifindex, rate->bps, rate->burst_bits, err);
+}
+
 int police_flows(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct ip_addr ips[IPAM_IPS_MAX];
@@ -148,14 +172,17 @@ int police_flows(struct kind_env *env, struct attachment *at, struct error *err)
         .cookie = at->cookie,
         .tenant_cookie = at->tenant_cookie,
         .shared = !attachment_own_port(at),
-        .shared_mac = at->shares_mac,
+        .shared_mac = at->kind->port_mac,
         .mac = at->mac,
         .ips = ips,
         .n_ips = addresses_of(at, ips),
-        .metered = {[POLICY_TO_POD] = true, [POLICY_FROM_POD] = !device_rate(at)}};
+        .metered = {[POLICY_TO_POD] = !host_rate(at), [POLICY_FROM_POD] = !device_rate(at)}};
     struct policy_program program;
-    int rc = at->tenant_cookie ? add_tenant(env, at, err) : 0;
+    int rc = queue_host_end(env, at, err);
 
+    if (rc == 0 && at->tenant_cookie) {
+        rc = add_tenant(env, at, err);
+    }
     if (rc == 0) {
         rc = find_port(env, at, &pod.port, err);
     }
@@ -180,7 +207,9 @@ static int add_guard(struct kind_env *env, struct attachment *at, struct error *
     autoclose int program = -1;
     int rc = policy_guard_load(&at->mac, ips, addresses_of(at, ips), &program, err);
 
-    return rc < 0 ? rc : tc_bpf_put(device_of(env, at), at->ifindex, true, program, GUARD, err);
+    return rc < 0 ? rc
+                  : tc_guard_put(device_of(env, at), at->ifindex, device_rate(at), program, GUARD,
+                                 err);
 }
 
 static int police_device(struct kind_env *env, struct attachment *at, struct error *err)
@@ -235,36 +264,80 @@ int police_del(struct kind_env *env, struct attachment *at, struct error *err)
     return rc < 0 ? error_wrap(err, "policy") : 0;
 }
 
+int police_free(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct link_info info;
+    int rc = police_del(env, at, err);
+
+    return rc < 0 || !at->cookie || link_peek(env->host, at->host_name, &info) < 0
+               ? rc
+               : tc_tbf_delete(env->host, info.ifindex, err);
+}
+
+/* ---- CHECK ---- */
+
+static int check_flows(struct kind_env *env, const struct attachment *at,
+                       const struct record *record, struct error *err)
+{
+    struct openflow *openflow;
+    size_t n = 0;
+    int rc = kind_env_openflow(env, &at->conf, &openflow, err);
+
+    if (rc == 0) {
+        rc = openflow_count(openflow, record->cookie, UINT64_MAX, env->deadline_ns, &n, err);
+    }
+    return rc == 0 && n != record->n_flows
+               ? error_set(err, -ESTALE, "bridge %s has %zu of the policy's %zu flows",
+                           at->conf.bridge, n, record->n_flows)
+               : rc;
+}
+
+static int check_queue(struct netlink *nl, const char *device, const struct policy_rate *rate,
+                       struct error *err)
+{
+    struct link_info info;
+    int rc = rate ? link_peek(nl, device, &info) : 0;
+
+    if (rc == 0 && rate) {
+        rc = tc_tbf_check(nl, info.ifindex, rate->bps, rate->burst_bits, err);
+    } else if (rc < 0) {
+        error_sys(err, rc, "look it up");
+    }
+    return rc < 0 ? error_wrap(err, "device %s", device) : 0;
+}
+
+static int check_guard(struct kind_env *env, const struct attachment *at, const char *device,
+                       struct error *err)
+{
+    struct tc_bpf_info guard;
+    struct link_info info;
+    int rc = link_peek(device_of(env, at), device, &info);
+
+    if (rc == 0) {
+        rc = tc_guard_get(device_of(env, at), info.ifindex, &guard, err);
+    }
+    return rc < 0 ? error_set(err, -ESTALE, "device %s has lost its guard", device) : 0;
+}
+
 int police_check(struct kind_env *env, struct attachment *at, const struct record *record,
                  struct error *err)
 {
-    const struct policy_rate *rate = device_rate(at);
-    struct tc_bpf_info guard;
-    struct openflow *openflow;
-    size_t n = 0;
+    const char *device = at->kind->outside ? at->host_name : at->device;
     int rc;
 
     if (!record->cookie) {
         return 0;
     }
-    rc = kind_env_openflow(env, &at->conf, &openflow, err);
+    at->ifindex = record->ifindex;
+    at->has_host_end = record->host_device[0];
+    rc = check_flows(env, at, record, err);
     if (rc == 0) {
-        rc = openflow_count(openflow, record->cookie, UINT64_MAX, env->deadline_ns, &n, err);
+        rc = check_queue(device_of(env, at), device, device_rate(at), err);
     }
-    if (rc == 0 && n != record->n_flows) {
-        rc = error_set(err, -ESTALE, "bridge %s has %zu of the policy's %zu flows", at->conf.bridge,
-                       n, record->n_flows);
+    if (rc == 0) {
+        rc = check_queue(env->host, at->host_name, host_rate(at), err);
     }
-    if (rc == 0 && rate) {
-        rc = tc_tbf_check(device_of(env, at), at->ifindex, rate->bps, rate->burst_bits, err);
-    }
-    if (rc == 0 && needs_guard(at)) {
-        rc = tc_bpf_get(device_of(env, at), at->ifindex, true, &guard, err);
-        if (rc == -ENOENT) {
-            rc = error_set(err, -ESTALE, "device %s has lost its guard", at->device);
-        }
-    }
-    return rc;
+    return rc == 0 && needs_guard(at) ? check_guard(env, at, device, err) : rc;
 }
 
 /* ---- what no record has ---- */

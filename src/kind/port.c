@@ -21,13 +21,13 @@ static int check_same_use(const struct attachment *at, const struct link_info *i
 {
     char other[KIND_ALIAS_MAX];
 
-    port_alias(&at->conf, !at->cookie, other);
+    port_alias(&at->conf, !at->conf.through_ovs, other);
     return strcmp(info->alias, other) != 0
                ? 0
                : error_set(err, -EEXIST,
                            "port: %s is for pods %s rules and rates; pods %s need another",
-                           at->conf.port, at->cookie ? "without" : "with",
-                           at->cookie ? "with them" : "without them");
+                           at->conf.port, at->conf.through_ovs ? "without" : "with",
+                           at->conf.through_ovs ? "with them" : "without them");
 }
 
 static int check_same_port(const struct ovs_ports *found, const struct kind_conf *conf,
@@ -140,7 +140,7 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
     if (rc == 0 && (ret->flags & IFF_UP) && derived) {
         return 0;
     }
-    port_alias(&at->conf, at->cookie, alias);
+    port_alias(&at->conf, at->conf.through_ovs, alias);
     if (rc == 0) {
         rc = link_get(env->host, 0, at->conf.port, ret, err);
         if (rc == 0 && (rc = check_same_use(at, ret, err)) < 0) {

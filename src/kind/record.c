@@ -134,9 +134,6 @@ static json_t *made_to_json(const struct attachment *at)
     if (json && at->cookie) {
         json_object_set_new(json, "flows", json_integer((json_int_t)at->n_flows));
     }
-    if (json && at->shares_mac) {
-        json_object_set_new(json, "sharesMac", json_true());
-    }
     if (json && at->has_host_end) {
         json_object_set_new(json, "hostDevice", json_string(at->host_name));
     }
@@ -270,7 +267,7 @@ static int merge_lines(const char *data, size_t len, json_t **ret, struct error 
 static int record_parse(const char *data, size_t len, struct record *ret, struct error *err)
 {
     struct record record = RECORD_EMPTY;
-    int64_t device = 0, inode = 0, part = 0, flows = 0;
+    int64_t device = 0, inode = 0, part = 0, flows = 0, ifindex = 0;
     const char *mac = "";
     json_t *json = NULL;
     int rc = merge_lines(data, len, &json, err);
@@ -296,9 +293,9 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
         (rc = json_read_int(json, NULL, "netnsDevice", 0, INT64_MAX, &device, err)) < 0 ||
         (rc = json_read_int(json, NULL, "part", 0, INT64_MAX, &part, err)) < 0 ||
         (rc = json_read_int(json, NULL, "flows", 0, INT64_MAX, &flows, err)) < 0 ||
+        (rc = json_read_int(json, NULL, "ifindex", 0, INT32_MAX, &ifindex, err)) < 0 ||
         (rc = read_cookie(json, "cookie", &record.cookie, err)) < 0 ||
         (rc = read_cookie(json, "tenantCookie", &record.tenant_cookie, err)) < 0 ||
-        (rc = json_read_bool(json, NULL, "sharesMac", &record.shares_mac, err)) < 0 ||
         (rc = json_read_bool(json, NULL, "joined", &record.joined, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsInode", 0, INT64_MAX, &inode, err)) < 0) {
         json_decref(json);
@@ -307,6 +304,7 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
     mac_parse(mac, &record.mac);
     record.part = (uint64_t)part;
     record.n_flows = (size_t)flows;
+    record.ifindex = (unsigned)ifindex;
     record.netns.device = (uint64_t)device;
     record.netns.inode = (uint64_t)inode;
     record.json = json;
@@ -342,9 +340,9 @@ int record_restore(const struct record *record, struct attachment *at, struct er
         at->result.n_ips = i + 1;
     }
     at->mac = record->mac;
-    at->shares_mac = record->shares_mac;
     at->part = record->part;
-    at->ifindex = (unsigned)json_integer_value(json_object_get(record->json, "ifindex"));
+    at->ifindex = record->ifindex;
+    at->has_host_end = record->host_device[0];
     str_copy(at->ovs_socket, sizeof(at->ovs_socket), record->ovs_socket);
     at->conf.socket_file = at->ovs_socket;
     return 0;

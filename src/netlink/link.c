@@ -72,7 +72,9 @@ static void put_kind_data(struct netlink *nl, const struct link_spec *spec)
         attr_put_u32(nl, IFLA_MACVLAN_MODE, spec->macvlan_mode);
     } else if (str_has_prefix(spec->kind, "ipv")) {
         attr_put_u16(nl, IFLA_IPVLAN_MODE, spec->ipvlan_mode);
-        attr_put_u16(nl, IFLA_IPVLAN_FLAGS, spec->ipvlan_flags);
+        if (spec->ipvlan_flags) { /* none would take those away that others' siblings need */
+            attr_put_u16(nl, IFLA_IPVLAN_FLAGS, spec->ipvlan_flags);
+        }
     } else if (spec->peer) {
         struct ifinfomsg info = {.ifi_index = (int)spec->peer->ifindex};
         size_t peer = attr_nest_begin(nl, VETH_INFO_PEER);

@@ -44,6 +44,9 @@ int netlink_query(struct netlink *nl, bool dump,
                   int (*visit)(const struct nlmsghdr *message, void *cookie), void *cookie,
                   struct error *err);
 
+/* As netlink_open, but a NETLINK_GENERIC socket. */
+int netlink_open_generic(int netns_fd, struct netlink **ret, struct error *err);
+
 int netlink_fd(const struct netlink *nl);
 
 /* Speaks netlink over a descriptor that keeps datagrams apart; it is taken, on failure too. */

@@ -21,14 +21,15 @@ const struct ovs_daemon ovs_daemon_server = {
 };
 
 /*
- * Without --disable-system it would delete kernel datapaths that another ovs-vswitchd made. Without
- * --disable-system-route it would read all devices and addresses anew whenever one of them changes,
- * which is quadratic in pods; tunnels, if ever, need `ovs-appctl ovs/route/add`.
+ * Without --disable-system, which comes off where the kernel's datapath is ours, it would delete
+ * kernel datapaths that another ovs-vswitchd made. Without --disable-system-route it would read all
+ * devices and addresses anew whenever one of them changes, which is quadratic in pods; tunnels, if
+ * ever, need `ovs-appctl ovs/route/add`.
  */
 const struct ovs_daemon ovs_daemon_switch = {
     .name = "ovs-vswitchd",
     .path = "/usr/sbin/ovs-vswitchd",
-    .options = {"unix:%s/db.sock", "--disable-system", "--disable-system-route"},
+    .options = {"unix:%s/db.sock", "--disable-system-route", "--disable-system"},
 };
 
 /* ---- finding ---- */

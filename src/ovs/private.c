@@ -226,6 +226,19 @@ static int init_database(struct ovsdb *db, int64_t deadline_ns, struct error *er
 
 /* ---- start ---- */
 
+static int start_switch(const struct layout *at, int64_t deadline_ns, struct error *err)
+{
+    struct ovs_daemon daemon = ovs_daemon_switch;
+
+    if (ovs_daemon_find(&daemon, at->dir)) {
+        return 0;
+    }
+    if (ovs_kernel_used(at->dir)) {
+        daemon.options[ARRAY_SIZE(daemon.options) - 1] = NULL; /* --disable-system */
+    }
+    return ovs_daemon_start(&daemon, at->dir, deadline_ns, err);
+}
+
 static int start_daemons(const struct layout *at, int64_t deadline_ns, struct ovsdb **ret_db,
                          struct error *err)
 {
@@ -244,8 +257,8 @@ static int start_daemons(const struct layout *at, int64_t deadline_ns, struct ov
     if (rc == 0) {
         rc = init_database(db, deadline_ns, err);
     }
-    if (rc == 0 && !ovs_daemon_find(&ovs_daemon_switch, at->dir)) {
-        rc = ovs_daemon_start(&ovs_daemon_switch, at->dir, deadline_ns, err);
+    if (rc == 0) {
+        rc = start_switch(at, deadline_ns, err);
     }
     if (rc == 0) {
         *ret_db = take_ptr(db);
@@ -260,6 +273,7 @@ int ovs_private_up(const struct ovs_private_options *options, struct error *err)
     autoclose int lock = -1;
     struct error undo;
     struct layout at;
+    bool in_kernel;
     pid_t running;
     int rc = dir_make(options->instance, 0755);
 
@@ -282,11 +296,15 @@ int ovs_private_up(const struct ovs_private_options *options, struct error *err)
     }
     running = ovs_daemon_find(&ovs_daemon_switch, at.dir);
     rc = settle_netns(&at, running, err);
+    in_kernel = options->datapath && !strcmp(options->datapath, "system");
+    if (rc == 0 && (in_kernel || ovs_kernel_used(at.dir))) {
+        rc = ovs_kernel_claim(at.dir, running, err);
+    }
     if (rc == 0) {
         rc = start_daemons(&at, deadline_ns, &db, err);
     }
     if (rc == 0) {
-        rc = ovs_bridges_make(db, at.dir, options->bridges, options->n_bridges, deadline_ns, err);
+        rc = ovs_bridges_make(db, at.dir, options, deadline_ns, err);
     }
     if (rc == 0) {
         instance_register(options->instance);
@@ -379,6 +397,9 @@ int ovs_private_down(const char *instance, struct error *err)
     if (rc == 0 && netns_fd >= 0) {
         read_tap_names(&at, &names, &damaged);
         rc = ovs_taps_remove(netns_fd, names, err);
+    }
+    if (rc == 0 && netns_fd >= 0) {
+        rc = ovs_kernel_remove(at.dir, netns_fd, err);
     }
     if (rc < 0) {
         return rc;

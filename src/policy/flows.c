@@ -390,13 +390,24 @@ static void add_outputs(struct builder *b)
     }
 }
 
+/*
+ * A meter drops what a queue would hold back. TCP between neighbours then gets a small part of the
+ * rate, unless the burst is worth many of its round trips and of its 200 ms before it tries again.
+ */
+static uint64_t meter_burst(const struct policy_rate *rate)
+{
+    uint64_t least = rate->bps / 10 * 3;
+
+    return rate->burst_given || rate->burst_bits > least ? rate->burst_bits : least;
+}
+
 static void add_meters(const struct policy_rate rates[POLICY_DIRECTIONS], const bool *wanted,
                        uint64_t cookie, struct policy_program *program)
 {
     for (enum policy_direction i = 0; i < POLICY_DIRECTIONS; i++) {
         if (rates[i].bps && (!wanted || wanted[i])) {
             program->meters[program->n_meters++] =
-                (struct flow_meter){policy_meter(cookie, i), rates[i].bps, rates[i].burst_bits};
+                (struct flow_meter){policy_meter(cookie, i), rates[i].bps, meter_burst(&rates[i])};
         }
     }
 }

@@ -28,6 +28,7 @@ struct policy_rule {
 /* bps 0: unlimited. */
 struct policy_rate {
     uint64_t bps, burst_bits;
+    bool burst_given; /* by the configuration: what keeps the rate has no other */
 };
 
 enum policy_direction { POLICY_TO_POD, POLICY_FROM_POD, POLICY_DIRECTIONS };

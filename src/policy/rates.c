@@ -88,7 +88,7 @@ static int read_qos(struct policy *policy, const json_t *conf, struct error *err
         return json_bad(err, NULL, "qos", value, "0 or 1 (\"bandwidth\" has the numbers)");
     }
     for (int i = 0; on && i < POLICY_DIRECTIONS; i++) {
-        policy->pod[i] = (struct policy_rate){STUDY_RATE, STUDY_BURST};
+        policy->pod[i] = (struct policy_rate){.bps = STUDY_RATE, .burst_bits = STUDY_BURST};
     }
     return 0;
 }

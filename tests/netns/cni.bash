@@ -8,7 +8,9 @@ PLUGIN=$SLUICE_BUILD/cmd/sluice-cni-standalone
 [ -z "$AGENT_MODE" ] || PLUGIN=${DIR:-}/thin/sluice-cni
 BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-internal'
 LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
-POLICY_KINDS=$BRIDGE_KINDS             # those whose device is in the pod
+# Those that are tested with packets under rules and rates; all of them by the agent, which is quicker.
+POLICY_KINDS='ovs ovs-macvlan'
+[ -z "$AGENT_MODE" ] || POLICY_KINDS=$BRIDGE_KINDS
 
 # For setup_file: sets and exports HOST and DIR; the instance is $DIR/i, its bridge br0.
 host_up() {

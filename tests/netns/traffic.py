@@ -6,9 +6,9 @@ serve                     answers TCP and UDP on ports 7000 to 7003, IPv4 and IP
 tcp|udp ADDRESS PORT      0 when what was sent comes back within a second
 pour ADDRESS              sends TCP to a `drain` until it is killed
 drain SECONDS             prints the bits a second that came in from one `pour`, past a second
-spoof DEVICE FROM-MAC TO-MAC FROM-IP TO-IP
-                          sends 3 UDP datagrams, to port 7999, in frames made by hand
-hear DEVICE SECONDS       prints "ready", then how many IPv4 frames to port 7999 came in
+spoof DEVICE TO-MAC TO-IP FROM-MAC FROM-IP OWN-MAC OWN-IP
+                          sends 3 UDP datagrams in frames made by hand, then an honest one
+hear DEVICE               prints "ready" and, at the honest one, how many came in before
 """
 import select
 import socket
@@ -18,7 +18,7 @@ import time
 
 PORTS = range(7000, 7004)
 POUR = 7010
-SPOOF = 7999
+SPOOFED, HONEST = 7998, 7999
 
 
 def serve():
@@ -91,35 +91,39 @@ def checksum(data):
     return ~total & 0xFFFF
 
 
-def spoof(device, from_mac, to_mac, from_ip, to_ip):
-    udp_part = struct.pack("!HHHH", 7998, SPOOF, 12, 0) + b"fake"
+def datagram(from_ip, to_ip, port):
+    udp_part = struct.pack("!HHHH", 7997, port, 12, 0) + b"fake"
     ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp_part), 1, 0, 64, 17, 0,
                      socket.inet_aton(from_ip), socket.inet_aton(to_ip))
-    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    return b"\x08\x00" + ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:] + udp_part
+
+
+def spoof(device, to_mac, to_ip, from_mac, from_ip, own_mac, own_ip):
+    frames = [mac(to_mac) + mac(from_mac) + datagram(from_ip, to_ip, SPOOFED)] * 3
+    frames.append(mac(to_mac) + mac(own_mac) + datagram(own_ip, to_ip, HONEST))
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
         s.bind((device, 0))
-        for _ in range(3):
+        for frame in frames:
             try:
-                s.send(mac(to_mac) + mac(from_mac) + b"\x08\x00" + ip + udp_part)
+                s.send(frame)
             except OSError as e:  # a guard tells the sender
                 print(e, file=sys.stderr)
     return True
 
 
-def hear(device, seconds):
+def hear(device):
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as s:
         s.bind((device, 0x0800))
+        s.settimeout(20)
         print("ready", flush=True)
-        end, n = time.monotonic() + float(seconds), 0
-        while (left := end - time.monotonic()) > 0:
-            s.settimeout(left)
-            try:
-                frame, (_, _, kind, _, _) = s.recvfrom(2000)
-            except socket.timeout:
-                break
-            n += kind != socket.PACKET_OUTGOING and frame[23] == 17 and frame[36:38] == struct.pack("!H", SPOOF)
-        print(n, flush=True)
-    return True
+        n = 0
+        while True:
+            frame, (_, _, kind, _, _) = s.recvfrom(2000)
+            port = int.from_bytes(frame[36:38], "big") if frame[23] == 17 else 0
+            if kind != socket.PACKET_OUTGOING and port == HONEST:
+                print(n, flush=True)
+                return True
+            n += kind != socket.PACKET_OUTGOING and port == SPOOFED
 
 
 if __name__ == "__main__":
