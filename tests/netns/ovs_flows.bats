@@ -27,3 +27,52 @@ ovs() {
 @test "flows and meters by one connection" {
     in_netns "$NS" "$SLUICE_BUILD/tests/netns/ovs_flows" "$DIR/ovs" br0
 }
+
+# The pid of ovsdb_pid or vswitchd_pid as status tells it.
+pid_of() {
+    ovs status --json --instance "$DIR" | sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p"
+}
+
+gone() {
+    [ ! -d "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status"
+}
+
+batcher() {
+    in_netns "$NS" "$SLUICE_BUILD/tests/netns/ovs_flow_batcher" "$DIR/ovs" br0 "$@"
+}
+
+@test "the batcher of flows" {
+    batcher
+}
+
+@test "the batcher of flows when ovs-vswitchd does not answer, or is dead" {
+    batcher pid "$(pid_of vswitchd_pid)"
+}
+
+@test "flows under load while ovs-vswitchd is killed and started again" {
+    batcher load "$DIR/enough" &
+    load=$!
+    for i in 1 2 3; do
+        sleep 1
+        pid=$(pid_of vswitchd_pid)
+        kill -9 "$pid"
+        eventually gone "$pid"
+        ovs up --instance "$DIR"
+    done
+    sleep 0.2
+    touch "$DIR/enough"
+    wait $load
+}
+
+@test "a client that is killed in the middle of a bundle leaves no half of it" {
+    for i in 1 2 3 4 5; do
+        nsenter --net="/run/netns/$NS" "$SLUICE_BUILD/tests/netns/ovs_flow_batcher" \
+            "$DIR/ovs" br0 load "$DIR/enough" 3>&- &
+        load=$!
+        sleep "0.2$i"
+        kill -9 $load
+        wait $load || true
+        gone $load
+        batcher whole
+    done
+}
