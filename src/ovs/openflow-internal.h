@@ -16,7 +16,7 @@
 #define OF_MESSAGE_MAX 65535
 #define OF_CONTROL_MAX 64 /* any message that is not of a flow */
 /* The bundle's envelope, a flow_mod, every field that a match can have, every instruction. */
-#define OF_FLOW_MAX (16 + 48 + 192 + 80)
+#define OF_FLOW_MAX (16 + 48 + 208 + 80)
 
 enum of_type {
     OF_HELLO = 0,
