@@ -180,7 +180,8 @@ struct of_change {
     struct of_refusal refusal; /* of the last commit */
 };
 
-int of_change_encode(const struct flow_set *set, uint32_t xid, struct of_change *ret);
+int of_change_encode(const struct flow_set *set, uint32_t xid, struct of_change *ret,
+                     struct error *err);
 void of_change_clear(struct of_change *change);
 
 /* Puts into err, in words, why a set was refused, which is also the return value. */

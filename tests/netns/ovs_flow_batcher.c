@@ -4,10 +4,11 @@
  * bridge's management socket.
  * ovs_flow_batcher DIR BRIDGE: with ovs-vswitchd running; nothing is left on the bridge.
  * ovs_flow_batcher DIR BRIDGE pid PID: stops that ovs-vswitchd, lets it go on, and kills it.
- * ovs_flow_batcher DIR BRIDGE load FILE: many threads change flows until there is FILE; nothing may
- * fail, whatever is done to ovs-vswitchd, and it must have been lost.
- * ovs_flow_batcher DIR BRIDGE whole: every set of such threads is there whole, or not at all; then
- * removes them.
+ * ovs_flow_batcher DIR BRIDGE again FILE: makes FILE once it has flows; makes them again, having
+ * heard that ovs-vswitchd was restarted. ovs_flow_batcher DIR BRIDGE load FILE: many threads change
+ * flows until there is FILE; nothing may fail, whatever is done to ovs-vswitchd, and it must have
+ * been lost. ovs_flow_batcher DIR BRIDGE whole: every set of such threads is there whole, or not at
+ * all; then removes them.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -416,6 +417,26 @@ static void *work(void *cookie)
     return NULL;
 }
 
+/* A switch that comes back is told of to who has nothing to send. */
+static void test_again(void **state)
+{
+    struct flow flows[EACH];
+    struct flow_set set = {.cookie = COOKIE, .flows = flows, .n_flows = EACH};
+    struct flow_set none = {.cookie = COOKIE};
+    struct error err = {0};
+
+    flows_fill(flows, EACH, 1, 0);
+    assert_int_equal(flow_batcher_apply(*state, &set, flows_soon(), &err), 0);
+    assert_int_equal(file_write_atomic(enough, "", 0, 0600), 0);
+    while (atomic_load(&connections) < 2) {
+        clock_sleep_ns(NSEC_PER_MSEC);
+    }
+    assert_int_equal(count(COOKIE, MASK), 0);
+    assert_int_equal(flow_batcher_apply(*state, &set, flows_soon(), &err), 0);
+    assert_int_equal(count(COOKIE, MASK), EACH);
+    assert_int_equal(flow_batcher_apply(*state, &none, flows_soon(), &err), 0);
+}
+
 static struct worker *workers_new(struct flow_batcher *batcher)
 {
     struct worker *workers = calloc(WORKERS, sizeof(*workers));
@@ -494,10 +515,13 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_a_switch_that_is_gone, setup),
     };
     const struct CMUnitTest load[] = {cmocka_unit_test_setup_teardown(test_load, setup, teardown)};
+    const struct CMUnitTest again[] = {
+        cmocka_unit_test_setup_teardown(test_again, setup, teardown)};
     const struct CMUnitTest whole[] = {cmocka_unit_test(test_whole)};
 
     if (argc < 3 || flows_begin(argv[1], argv[2]) < 0) {
-        fprintf(stderr, "usage: ovs_flow_batcher DIR BRIDGE [pid PID | load FILE | whole]\n");
+        fprintf(stderr,
+                "usage: ovs_flow_batcher DIR BRIDGE [pid PID | again FILE | load FILE | whole]\n");
         return 2;
     }
     if (argc == 5 && !strcmp(argv[3], "pid")) {
@@ -506,7 +530,8 @@ int main(int argc, char **argv)
     }
     if (argc == 5) {
         enough = argv[4];
-        return cmocka_run_group_tests(load, NULL, NULL);
+        return !strcmp(argv[3], "again") ? cmocka_run_group_tests(again, NULL, NULL)
+                                         : cmocka_run_group_tests(load, NULL, NULL);
     }
     return argc == 4 ? cmocka_run_group_tests(whole, NULL, NULL)
                      : cmocka_run_group_tests(tests, NULL, NULL);

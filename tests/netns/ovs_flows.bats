@@ -49,15 +49,28 @@ batcher() {
     batcher pid "$(pid_of vswitchd_pid)"
 }
 
+# Kills ovs-vswitchd and starts it again.
+restart() {
+    pid=$(pid_of vswitchd_pid)
+    kill -9 "$pid"
+    eventually gone "$pid"
+    ovs up --instance "$DIR"
+}
+
+@test "who makes flows hears of a restart of ovs-vswitchd" {
+    batcher again "$DIR/made" &
+    maker=$!
+    eventually test -e "$DIR/made"
+    restart
+    wait $maker
+}
+
 @test "flows under load while ovs-vswitchd is killed and started again" {
     batcher load "$DIR/enough" &
     load=$!
     for i in 1 2 3; do
         sleep 1
-        pid=$(pid_of vswitchd_pid)
-        kill -9 "$pid"
-        eventually gone "$pid"
-        ovs up --instance "$DIR"
+        restart
     done
     sleep 0.2
     touch "$DIR/enough"
