@@ -33,8 +33,9 @@ pid_of() {
     ovs status --json --instance "$DIR" | sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p"
 }
 
+# Every thread: the last one to end gives up the files, and the lock that a second daemon wants.
 gone() {
-    [ ! -d "/proc/$1" ] || grep -q '^State:.*Z' "/proc/$1/status"
+    ! grep -L '^State:.*[ZX]' "/proc/$1"/task/*/status 2>/dev/null | grep -q .
 }
 
 batcher() {
