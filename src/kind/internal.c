@@ -23,11 +23,10 @@ static int move_device(struct kind_env *env, struct attachment *at, struct error
     }
     if (!strcmp(info.kind, "openvswitch")) {
         /* ovs-vswitchd knows it by its name, and makes another when that is gone. */
-        return error_set(
-            err, -EOPNOTSUPP,
-            "bridge %s has the kernel's datapath, whose ports cannot be renamed as the "
-            "pod needs it: kind ovs-internal is for datapath netdev",
-            at->conf.bridge);
+        return error_set(err, -EINVAL,
+                         "bridge %s has the kernel's datapath, whose ports must keep their names: "
+                         "kind ovs-internal is for datapath netdev",
+                         at->conf.bridge);
     }
     change.ifindex = info.ifindex;
     link_put_change(env->host, &change);

@@ -36,6 +36,10 @@ answered() { # JQ: of the pod's interface in ADD's answer
     jq -r ".interfaces[] | select(.sandbox) | $1" <<<"$ADDED"
 }
 
+answered_host() { # JQ: of the host's
+    jq -r "[.interfaces[] | select(.sandbox | not)][0] | $1" <<<"$ADDED"
+}
+
 # ---- ADD and DEL ----
 
 @test "ADD makes the device that it answers: MAC, MTU, alias, address, route, up; DEL takes all of it" {
@@ -157,6 +161,32 @@ answered() { # JQ: of the pod's interface in ADD's answer
         del a
         del b
     done
+    assert_clean
+}
+
+@test "a guest on a pool's tap is reached by pods of its tenant, and by no other's" {
+    need python3
+    make_pods a b c
+    conf ovs-dev-pool '.tenant = "red" | .vlan = 10'
+    pool=$CONF
+    add a
+    guest=$IP
+    in_netns "$HOST" "$BATS_TEST_DIRNAME/tap_guest.py" "$(answered_host .name)" "$(answered_host .mac)" \
+        "$guest" >"$DIR/out.guest" 2>&1 &
+    pid=$!
+    eventually grep -q ready "$DIR/out.guest" || { cat "$DIR/out.guest"; return 1; }
+    conf ovs '.tenant = "red" | .vlan = 10'
+    add b
+    conf ovs '.tenant = "blue" | .vlan = 20'
+    add c
+    pings b "$guest"
+    cannot_ping c "$guest"
+    del c
+    conf ovs '.tenant = "red" | .vlan = 10'
+    del b
+    kill $pid
+    CONF=$pool
+    del a
     assert_clean
 }
 

@@ -70,11 +70,11 @@ kill_ovs() { # INSTANCE
 @test "killed: its datapath stays; up takes it up again, down removes it" {
     needs_kernel openvswitch
     ovs up --instance "$DIR/a" --bridge br0 --datapath system
-    before=$(in_netns "$HOST" cat /sys/class/net/br0/ifindex)
+    before=$(in_netns "$HOST" ip -o link show br0 | cut -d: -f1)
     kill_ovs "$DIR/a"
     [ "$(devices "$HOST" | sort | xargs)" = "br0 ovs-system" ]
     ovs up --instance "$DIR/a"
-    [ "$(in_netns "$HOST" cat /sys/class/net/br0/ifindex)" = "$before" ]
+    [ "$(in_netns "$HOST" ip -o link show br0 | cut -d: -f1)" = "$before" ]
     kill_ovs "$DIR/a"
     ovs down --instance "$DIR/a"
     [ -z "$(devices "$HOST")" ]
@@ -101,7 +101,7 @@ kill_ovs() { # INSTANCE
     ovs up --instance "$DIR/i" --bridge br0 --datapath system
     make_pods a
     conf ovs-internal
-    refuses 7 "*kernel's datapath*ovs-internal is for datapath netdev" ADD a
+    refuses 7 "*kernel's datapath*names: kind ovs-internal is for datapath netdev" ADD a
     no_device a
     assert_clean
     drop_pods a
