@@ -46,9 +46,11 @@ static int read_rate(const json_t *object, const struct json_path *path, const c
                         "0 where the rate is not given");
     }
     /* Some runtimes say "no limit" by the largest number there is. */
-    *ret = (struct policy_rate){(uint64_t)rate, (uint64_t)burst > BURST_MAX ? BURST_MAX
-                                                : burst                     ? (uint64_t)burst
-                                                        : default_burst((uint64_t)rate)};
+    *ret = (struct policy_rate){.bps = (uint64_t)rate,
+                                .burst_bits = (uint64_t)burst > BURST_MAX ? BURST_MAX
+                                              : burst                     ? (uint64_t)burst
+                                                      : default_burst((uint64_t)rate),
+                                .burst_given = burst > 0};
     if (rate && ret->burst_bits < BURST_MIN) {
         return json_bad(err, path, keys[1], json_object_get(object, keys[1]),
                         "0 or at least 12800 (bits: a full frame)");

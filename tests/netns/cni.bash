@@ -7,14 +7,14 @@ AGENT_MODE=${SLUICE_AGENT:-}
 PLUGIN=$SLUICE_BUILD/cmd/sluice-cni-standalone
 [ -z "$AGENT_MODE" ] || PLUGIN=${DIR:-}/thin/sluice-cni
 LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
-# Those that are tested with packets under rules and rates; all of them by the agent, which is quicker.
-POLICY_KINDS='ovs ovs-macvlan'
-[ -z "$AGENT_MODE" ] || POLICY_KINDS=$BRIDGE_KINDS
 
 # The bridge's datapath: netdev or system. The tests are the same.
 DATAPATH=${SLUICE_DATAPATH:-netdev}
 BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap'
 [ $DATAPATH = system ] || BRIDGE_KINDS+=' ovs-internal'
+# Those that are tested with packets under rules and rates; all of them by the agent, which is quicker.
+POLICY_KINDS='ovs ovs-macvlan'
+[ -z "$AGENT_MODE" ] || POLICY_KINDS=$BRIDGE_KINDS
 
 has_datapath() {
     [ $DATAPATH != system ] || kernel_has openvswitch
