@@ -31,9 +31,9 @@ struct request {
     TAILQ_ENTRY(request) link;
     struct of_change change;
     int64_t deadline_ns;
-    bool sent; /* under the batcher's lock */
-    int rc;    /* -EREMOTEIO with change.refusal.what: the caller makes the words */
-    struct error err;
+    bool sent;        /* under the batcher's lock */
+    int rc;           /* -EREMOTEIO with change.refusal.what: the caller makes the words */
+    struct error err; /* till it is done: why it failed last time, under the batcher's lock */
     atomic_int state;
     sem_t done;
 };
@@ -88,17 +88,14 @@ static void finish(struct flow_batcher *b, struct request *r, int rc, const stru
     TAILQ_REMOVE(&b->queue, r, link);
     pthread_mutex_lock(&b->lock);
     b->waiting -= r->change.n_messages;
-    if (rc == 0) {
-        b->counts.sets++;
-        b->counts.flows += r->change.n_messages - 1;
-    } else {
-        b->counts.failed++;
-    }
-    pthread_mutex_unlock(&b->lock);
+    b->counts.sets += rc == 0;
+    b->counts.flows += rc == 0 ? r->change.n_messages - 1 : 0;
+    b->counts.failed += rc != 0;
     r->rc = rc;
     if (err) {
         r->err = *err;
     }
+    pthread_mutex_unlock(&b->lock);
     if (atomic_exchange(&r->state, FINISHED) == GIVEN_UP) {
         request_free(r);
     } else {
@@ -195,7 +192,7 @@ static int reserve(struct flow_batcher *b, size_t n)
 static int64_t choose(struct flow_batcher *b)
 {
     int64_t deadline_ns = 0;
-    size_t messages = 0, size = 0;
+    size_t messages = 0;
     struct request *r;
 
     b->n_chosen = 0;
@@ -213,11 +210,8 @@ static int64_t choose(struct flow_batcher *b)
         b->chosen[b->n_chosen++] = &r->change;
         deadline_ns = r->deadline_ns > deadline_ns ? r->deadline_ns : deadline_ns;
     }
-    while (size < FLOW_BATCH_SIZES - 1 && b->n_chosen > (size_t)1 << size) {
-        size++;
-    }
     b->counts.bundles++;
-    b->counts.sizes[size]++;
+    b->counts.sizes[ovs_batch_size(b->n_chosen, FLOW_BATCH_SIZES)]++;
     pthread_mutex_unlock(&b->lock);
     return deadline_ns;
 }
@@ -266,6 +260,9 @@ static void commit(struct flow_batcher *b)
     }
     pthread_mutex_lock(&b->lock);
     b->counts.retried += b->n_chosen;
+    for (size_t i = 0; i < b->n_chosen; i++) {
+        of_request(b->chosen[i])->err = err;
+    }
     pthread_mutex_unlock(&b->lock);
     lose(b, &err);
 }
@@ -481,7 +478,9 @@ static void leave(struct flow_batcher *b)
 static void set_late(struct flow_batcher *b, const struct request *r, struct error *err)
 {
     pthread_mutex_lock(&b->lock);
-    if (!atomic_load(&b->connected) && b->why.errnum) {
+    if (r->err.errnum) {
+        error_set(err, -ETIMEDOUT, "%s", r->err.text);
+    } else if (!atomic_load(&b->connected) && b->why.errnum) {
         error_set(err, -ETIMEDOUT, "%s", b->why.text);
     } else {
         error_set(err, -ETIMEDOUT, "OpenFlow at %s did not answer in time", b->path);
