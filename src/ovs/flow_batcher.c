@@ -18,11 +18,12 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-#define WAITING_MAX      4000000              /* flows of all callers; 200 bytes each or so */
-#define BUNDLE_FLOWS_MAX 5000                 /* unless one set alone has more */
-#define CONNECT_NS       (30 * NSEC_PER_SEC)  /* for a busy switch to say hello */
-#define RETRY_NS         (50 * NSEC_PER_MSEC) /* between attempts to connect */
-#define RESTART_NS       (5 * NSEC_PER_SEC)   /* a switch that was there may be away */
+#define WAITING_MAX      2000000               /* flows of all callers; 200 bytes each or so */
+#define BUNDLE_FLOWS_MAX 5000                  /* unless one set alone has more */
+#define CONNECT_NS       (30 * NSEC_PER_SEC)   /* for a busy switch to say hello */
+#define RETRY_NS         (50 * NSEC_PER_MSEC)  /* between attempts to connect */
+#define IDLE_NS          (500 * NSEC_PER_MSEC) /* likewise, when nothing waits */
+#define RESTART_NS       (5 * NSEC_PER_SEC)    /* a switch that was there may be away */
 
 enum { WAITING, FINISHED, GIVEN_UP };
 
@@ -220,18 +221,18 @@ static int64_t choose(struct flow_batcher *b)
  * flow that fails a commit. */
 static void refused(struct flow_batcher *b, const struct error *err)
 {
-    size_t left = 0;
-
     for (size_t i = 0; i < b->n_chosen; i++) {
-        if (b->chosen[i]->refusal.what || b->n_chosen == 1) {
-            finish(b, of_request(b->chosen[i]), -EREMOTEIO, err);
-        } else {
-            left++;
+        struct request *r = of_request(b->chosen[i]);
+
+        if (r->change.refusal.what || b->n_chosen == 1) {
+            finish(b, r, -EREMOTEIO, err);
+            continue;
         }
+        pthread_mutex_lock(&b->lock);
+        b->counts.retried++;
+        r->sent = false;
+        pthread_mutex_unlock(&b->lock);
     }
-    pthread_mutex_lock(&b->lock);
-    b->counts.retried += left;
-    pthread_mutex_unlock(&b->lock);
 }
 
 static void commit(struct flow_batcher *b)
@@ -286,6 +287,14 @@ static bool wants_connection(const struct flow_batcher *b)
     return !b->of && (!TAILQ_EMPTY(&b->queue) || b->hooks.on_connect);
 }
 
+/* Milliseconds until it is time to connect; -1 for never. */
+static int until_connect(const struct flow_batcher *b)
+{
+    int64_t idle_ns = TAILQ_EMPTY(&b->queue) && clock_ns() >= b->give_up_ns ? IDLE_NS : 0;
+
+    return wants_connection(b) ? clock_left_ms(b->retry_ns + idle_ns) : -1;
+}
+
 /* Sleeps until something comes, or it is time to connect again. */
 static void wait_for_work(struct flow_batcher *b)
 {
@@ -297,7 +306,7 @@ static void wait_for_work(struct flow_batcher *b)
     if (b->of && !TAILQ_EMPTY(&b->queue)) {
         return;
     }
-    if (poll(pfds, 2, wants_connection(b) ? clock_left_ms(b->retry_ns) : -1) <= 0) {
+    if (poll(pfds, 2, until_connect(b)) <= 0) {
         return;
     }
     if (pfds[0].revents) {

@@ -345,7 +345,7 @@ static void test_errors_have_the_names_that_ovs_has(void **state)
             char *name;
 
             of_error_words(type, code, words, sizeof(words));
-            name = strchr(words, '(');
+            name = strrchr(words, '(');
             if (name) {
                 snprintf(hex, sizeof(hex), "0501000c00000001%04x%04x", type, code);
                 printed = flows_printed(hex);
