@@ -19,6 +19,9 @@ int ovs_socket_connect(const char *peer, const char *socket_path, int64_t deadli
 /* Starts a thread with all signals blocked: they are other threads' business. */
 int ovs_thread_start(pthread_t *ret, void *(*run)(void *cookie), void *cookie);
 
+/* Which of the sizes (at most 1, 2, 4, ...; the last: more) n things have. */
+size_t ovs_batch_size(size_t n, size_t sizes);
+
 /* ---- ovsdb.c ---- */
 
 #define OVSDB_MESSAGE_MAX                                                                          \
