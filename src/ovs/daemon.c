@@ -31,6 +31,14 @@ const struct ovs_daemon ovs_daemon_switch = {
     .options = {"unix:%s/db.sock", "--disable-system", "--disable-system-route"},
 };
 
+/* Debian's second build of it. With many ports it would write a line a port whenever one comes. */
+const struct ovs_daemon ovs_daemon_switch_dpdk = {
+    .name = "ovs-vswitchd",
+    .path = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk",
+    .options = {"unix:%s/db.sock", "--disable-system", "--disable-system-route",
+                "-vdpif_netdev:file:warn"},
+};
+
 /* ---- finding ---- */
 
 /* Whether the process is this daemon with this directory: by its name and its own arguments, so
@@ -47,7 +55,9 @@ static bool is_daemon(pid_t pid, const struct ovs_daemon *daemon, const char *di
         return false;
     }
     comm[strcspn(comm, "\n")] = '\0';
-    if (strcmp(comm, daemon->name) || file_read(cmdline_path, CMDLINE_MAX, &cmdline, &len) < 0) {
+    /* "ovs-vswitchd-dp" is one too: the kernel cuts the program's name. */
+    if (!str_has_prefix(comm, daemon->name) ||
+        file_read(cmdline_path, CMDLINE_MAX, &cmdline, &len) < 0) {
         return false;
     }
     for (size_t i = 0; i < len; i += strlen(cmdline + i) + 1) {
@@ -108,13 +118,15 @@ int ovs_daemon_netns(pid_t pid, int *ret_fd, struct error *err)
 
 /* ---- starting ---- */
 
-#define ENV_N     5
-#define OPTIONS_N 11
+#define ENV_N     6
+#define OPTIONS_N 12
 
-/* "NAME=dir" for every directory that Open vSwitch would otherwise take from its installation. */
+/* "NAME=dir" for every directory that Open vSwitch, or DPDK, would otherwise take from elsewhere.
+ */
 static int write_environment(const char *dir, char *env[ENV_N + 1])
 {
-    static const char *const names[] = {"OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR"};
+    static const char *const names[] = {"OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR",
+                                        "RUNTIME_DIRECTORY"};
 
     env[0] = strdup("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {

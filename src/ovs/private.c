@@ -226,8 +226,26 @@ static int init_database(struct ovsdb *db, int64_t deadline_ns, struct error *er
 
 /* ---- start ---- */
 
-static int start_daemons(const struct layout *at, int64_t deadline_ns, struct ovsdb **ret_db,
-                         struct error *err)
+/* With DPDK where that is asked for, or was when it ran last. */
+static int start_switch(const struct layout *at, struct ovsdb *db, unsigned hugepages,
+                        int64_t deadline_ns, struct error *err)
+{
+    bool running = ovs_daemon_find(&ovs_daemon_switch, at->dir);
+    autoclose int lock = -1; /* until it has its memory */
+    int rc = ovs_dpdk_settle(db, hugepages, running, deadline_ns, &hugepages, err);
+
+    if (rc == 0 && !running && hugepages) {
+        rc = ovs_hugepages_reserve(at->dir, hugepages, &lock, err);
+    }
+    if (rc == 0 && !running) {
+        rc = ovs_daemon_start(hugepages ? &ovs_daemon_switch_dpdk : &ovs_daemon_switch, at->dir,
+                              deadline_ns, err);
+    }
+    return rc;
+}
+
+static int start_daemons(const struct layout *at, unsigned hugepages, int64_t deadline_ns,
+                         struct ovsdb **ret_db, struct error *err)
 {
     autoovsdb struct ovsdb *db = NULL;
     int rc = 0;
@@ -244,8 +262,8 @@ static int start_daemons(const struct layout *at, int64_t deadline_ns, struct ov
     if (rc == 0) {
         rc = init_database(db, deadline_ns, err);
     }
-    if (rc == 0 && !ovs_daemon_find(&ovs_daemon_switch, at->dir)) {
-        rc = ovs_daemon_start(&ovs_daemon_switch, at->dir, deadline_ns, err);
+    if (rc == 0) {
+        rc = start_switch(at, db, hugepages, deadline_ns, err);
     }
     if (rc == 0) {
         *ret_db = take_ptr(db);
@@ -283,7 +301,7 @@ int ovs_private_up(const struct ovs_private_options *options, struct error *err)
     running = ovs_daemon_find(&ovs_daemon_switch, at.dir);
     rc = settle_netns(&at, running, err);
     if (rc == 0) {
-        rc = start_daemons(&at, deadline_ns, &db, err);
+        rc = start_daemons(&at, options->hugepages, deadline_ns, &db, err);
     }
     if (rc == 0) {
         rc = ovs_bridges_make(db, at.dir, options->bridges, options->n_bridges, deadline_ns, err);
@@ -380,6 +398,9 @@ int ovs_private_down(const char *instance, struct error *err)
         read_tap_names(&at, &names, &damaged);
         rc = ovs_taps_remove(netns_fd, names, err);
     }
+    if (rc == 0) {
+        rc = ovs_hugepages_return(at.dir, err);
+    }
     if (rc < 0) {
         return rc;
     }
@@ -393,25 +414,28 @@ int ovs_private_down(const char *instance, struct error *err)
 
 /* ---- status ---- */
 
-static int read_version(const struct layout *at, char *version, size_t size)
+static void read_root(const struct layout *at, struct ovs_private_status *ret)
 {
     int64_t deadline_ns = clock_ns() + STATUS_NS;
     autoovsdb struct ovsdb *db = NULL;
     autojson json_t *results = NULL;
+    const json_t *row;
     const char *text;
     int rc = connect_layout(at, deadline_ns, &db, NULL);
 
     if (rc == 0) {
-        rc = ovsdb_transact(
-            db, json_pack("[o]", ovsdb_select("Open_vSwitch", json_array(), "ovs_version")),
-            deadline_ns, &results, NULL);
+        rc = ovsdb_transact(db,
+                            json_pack("[o]", ovsdb_select("Open_vSwitch", json_array(),
+                                                          "ovs_version dpdk_initialized")),
+                            deadline_ns, &results, NULL);
     }
     if (rc < 0) {
-        return rc;
+        return;
     }
-    text = json_string_value(
-        json_object_get(json_array_get(ovsdb_rows(results, 0), 0), "ovs_version"));
-    return text ? str_copy(version, size, text) : -ENODATA;
+    row = json_array_get(ovsdb_rows(results, 0), 0);
+    ret->dpdk = json_is_true(json_object_get(row, "dpdk_initialized"));
+    text = json_string_value(json_object_get(row, "ovs_version"));
+    str_copy(ret->version, sizeof(ret->version), text ? text : "");
 }
 
 int ovs_private_status(const char *instance, struct ovs_private_status *ret, struct error *err)
@@ -428,8 +452,8 @@ int ovs_private_status(const char *instance, struct ovs_private_status *ret, str
         status.vswitchd_pid = ovs_daemon_find(&ovs_daemon_switch, at.dir);
         status.running = status.ovsdb_pid && status.vswitchd_pid;
     }
-    if (status.running && read_version(&at, status.version, sizeof(status.version)) < 0) {
-        status.version[0] = '\0';
+    if (status.running) {
+        read_root(&at, &status);
     }
     *ret = status;
     return 0;
