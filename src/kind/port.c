@@ -63,7 +63,7 @@ static int port_make(struct kind_env *env, const struct attachment *at, bool *re
     struct ovs_port_spec spec = {
         .bridge = conf->bridge,
         .name = conf->port,
-        .type = "internal",
+        .type = PORT_INTERNAL,
         .mtu = (int)conf->mtu,
         .tag = conf->vlan,
         .owner = {.network = at->key.network, .instance = env->instance},
@@ -197,16 +197,32 @@ static int renew_port(struct kind_env *env, const struct attachment *at,
     return rc < 0 ? rc : kind_env_port_add(env, &at->conf, spec, err);
 }
 
+/* ovs-vswitchd's own words for a type that it does not have are of no use. */
+static int explain_vhost(struct kind_env *env, const struct attachment *at, int rc,
+                         struct error *err)
+{
+    struct error why;
+    struct ovsdb *db;
+
+    if (kind_env_ovs(env, &at->conf, &db, &why) == 0 &&
+        ovs_bridge_vhost(db, at->conf.bridge, env->deadline_ns, &why) == -ENOTSUP) {
+        *err = why;
+        rc = why.errnum;
+    }
+    return rc;
+}
+
 int port_add(struct kind_env *env, const struct attachment *at, const char *type, struct error *err)
 {
-    bool internal = !strcmp(type, "internal");
+    bool internal = !strcmp(type, PORT_INTERNAL), vhost = !strcmp(type, PORT_VHOST);
     char mac[MAC_TEXT_MAX];
     struct ovs_port_spec spec = {
         .bridge = at->conf.bridge,
         .name = at->host_name,
         .type = type,
         .mac = internal ? mac_format(&at->mac, mac) : NULL,
-        .mtu = internal ? (int)at->conf.mtu : 0,
+        .vhost_path = vhost ? at->socket_path : NULL,
+        .mtu = internal || vhost ? (int)at->conf.mtu : 0,
         .tag = at->conf.vlan,
         .trunks = at->conf.trunks,
         .n_trunks = at->conf.n_trunks,
@@ -215,6 +231,9 @@ int port_add(struct kind_env *env, const struct attachment *at, const char *type
 
     int rc = kind_env_port_add(env, &at->conf, &spec, err);
 
+    if (vhost) {
+        return rc == -EREMOTEIO ? explain_vhost(env, at, rc, err) : rc;
+    }
     if (rc == 0 && (rc = port_is_stale(env, at, internal, err)) > 0) {
         rc = renew_port(env, at, &spec, err);
         if (rc == 0 && (rc = port_is_stale(env, at, internal, err)) > 0) {
