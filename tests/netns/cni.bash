@@ -7,6 +7,7 @@ AGENT_MODE=${SLUICE_AGENT:-}
 PLUGIN=$SLUICE_BUILD/cmd/sluice-cni-standalone
 [ -z "$AGENT_MODE" ] || PLUGIN=${DIR:-}/thin/sluice-cni
 BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-internal'
+HOST_OVS=${HOST_OVS:-} # options of the host's Open vSwitch
 LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
 
 # For setup_file: sets and exports HOST and DIR; the instance is $DIR/i, its bridge br0.
@@ -16,7 +17,7 @@ host_up() {
     DIR=$(mktemp -d /tmp/sluice-cni-XXXXXX)
     ip netns add "$HOST"
     in_netns "$HOST" ip link set lo up
-    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0 $HOST_OVS
     if [ -n "$AGENT_MODE" ]; then
         thin_plugin
         agent_up
@@ -227,7 +228,7 @@ leases() {
 # What attachments have made on the host, tenants' ports too: one a line, nothing when clean.
 host_left() {
     find "$DIR/i/attachments" -mindepth 1 2>/dev/null
-    find "$DIR/i/pool" -mindepth 1 2>/dev/null
+    find "$DIR/i/pool" "$DIR/i/vhost" -mindepth 1 2>/dev/null
     find "$DIR/i" -name '*.tmp*'
     devices "$HOST" | grep -vxE 'br0|ovs-netdev'
     vsctl list-ports br0
@@ -269,7 +270,7 @@ host_check() {
     for name in $(ip netns list | awk -v p="$HOST-$BATS_TEST_NUMBER-" 'index($1, p) == 1 {print $1}'); do
         ip netns del "$name"
     done
-    [ -S "$DIR/i/ovs/db.sock" ] || in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+    [ -S "$DIR/i/ovs/db.sock" ] || in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0 $HOST_OVS
     if [ -n "$(vsctl list-ports br0)" ]; then
         gc_all || failed=1
     fi
@@ -284,7 +285,7 @@ host_check() {
             in_netns "$HOST" ip link del "$name"
         done
         umount "$DIR"/i/pool/* 2>/dev/null || true
-        rm -rf "$DIR/i/attachments" "$DIR/i/ipam" "$DIR/i/pool"
+        rm -rf "$DIR/i/attachments" "$DIR/i/ipam" "$DIR/i/pool" "$DIR/i/vhost"
     fi
     rm -rf "$DIR/i/ipam" "$DIR/host-local"
     return $failed

@@ -19,6 +19,17 @@ need_root() {
     [ "$(id -u)" = 0 ] || skip "needs root"
 }
 
+# Skips the test unless this host can run Open vSwitch with DPDK, on so many hugepages of 2 MB.
+need_dpdk() { # PAGES
+    local pages=/sys/devices/system/node/node0/hugepages/hugepages-2048kB free
+    [ -x /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk ] ||
+        skip "openvswitch-switch-dpdk is not installed"
+    [ -d $pages ] || skip "this kernel has no hugepages of 2 MB"
+    free=$(awk -v have="$(cat $pages/free_hugepages)" \
+        '/^MemAvailable:/ {print have + int($2 / 2048)}' /proc/meminfo)
+    [ "$free" -ge "$1" ] || skip "there is no memory for $1 hugepages of 2 MB"
+}
+
 # Makes a network namespace with a name of its own, and sets the variable $2 (default NS) to it.
 make_netns() {
     local name="sluice-$1-$$-$BATS_TEST_NUMBER"
