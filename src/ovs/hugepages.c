@@ -119,8 +119,14 @@ static int read_note(const char *dir, struct loan *ret, struct error *err)
         *ret = (struct loan){0};
         return 0;
     }
+    if (!ret->change) {
+        return 0;
+    }
     rc = read_number(TOTAL, &total, err);
-    settle(ret, total);
+    if (rc == 0) {
+        settle(ret, total);
+        rc = write_note(dir, ret, err); /* before anybody else changes the number */
+    }
     return rc;
 }
 
