@@ -235,3 +235,43 @@ void qdisc_put_add(struct netlink *nl, unsigned ifindex, const char *kind);
 /* Sends every frame that comes in at ifindex (its ingress qdisc) out of another device: u32
  * match-all with mirred egress redirect, as Kata's tcfilter model does. */
 void filter_put_redirect(struct netlink *nl, unsigned ifindex, unsigned to_ifindex);
+
+/*
+ * Runs a BPF program (SCHED_CLS, direct action) on every frame that leaves a device (egress) or
+ * comes in at it, instead of the one that was put there before. The first call puts the messages
+ * into the batch only. -EINVAL when the device has an ingress qdisc of another kind than clsact.
+ */
+void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
+                         const char *name);
+int tc_bpf_put(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,
+               struct error *err);
+
+struct tc_bpf_info {
+    char name[64];
+    uint32_t prog_id;
+};
+
+/* What tc_bpf_put put there; -ENOENT when there is none. */
+int tc_bpf_get(struct netlink *nl, unsigned ifindex, bool egress, struct tc_bpf_info *ret,
+               struct error *err);
+
+/* Takes it away again; one that is gone is fine. */
+int tc_bpf_delete(struct netlink *nl, unsigned ifindex, bool egress, struct error *err);
+
+/*
+ * Bounds what a device sends: a token bucket (tbf) as its root qdisc, instead of what was there.
+ * The bucket has room for a frame of the device's MTU at least; what would wait longer than 50 ms
+ * (at low rates: than ten frames) is dropped. Frames are counted with their Ethernet header. The
+ * first call puts the message into the batch only.
+ */
+int tc_tbf_put_message(struct netlink *nl, unsigned ifindex, uint64_t rate_bps, uint64_t burst_bits,
+                       struct error *err);
+int tc_tbf_put(struct netlink *nl, unsigned ifindex, uint64_t rate_bps, uint64_t burst_bits,
+               struct error *err);
+
+/* -ESTALE, with what is so instead, when a device's bucket is not what tc_tbf_put made. */
+int tc_tbf_check(struct netlink *nl, unsigned ifindex, uint64_t rate_bps, uint64_t burst_bits,
+                 struct error *err);
+
+/* Takes the bucket away again; one that is gone is fine. */
+int tc_tbf_delete(struct netlink *nl, unsigned ifindex, struct error *err);

@@ -11,11 +11,13 @@
 
 #include "netlink/netlink-internal.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
 #include <sched.h>
@@ -699,6 +701,81 @@ static void test_qdisc_and_filter_errors_have_text(void **state)
     assert_true(str_has_prefix(err.text, "add qdisc ingress: "));
 }
 
+/* ---- rates ---- */
+
+static int packet_socket(struct netlink *nl, const char *device)
+{
+    struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), size = 8 << 20;
+
+    assert_true(fd >= 0);
+    at.sll_ifindex = (int)look_up(nl, device).ifindex;
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    return fd;
+}
+
+/* Offers more than a device sends, for a while; returns the bytes that came out in that time. */
+static uint64_t flood(int out, int in, int64_t duration_ns)
+{
+    char frame[1500] = {2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8, (char)0x88, (char)0xb5}, got[2048];
+    int64_t end = clock_ns() + duration_ns;
+    uint64_t bytes = 0;
+    ssize_t n;
+
+    while (clock_ns() < end) {
+        for (int i = 0; i < 8; i++) {
+            (void)send(out, frame, sizeof(frame), 0); /* what is too much is dropped */
+        }
+        while ((n = recv(in, got, sizeof(got), 0)) > 0) {
+            bytes += (uint64_t)n;
+        }
+        clock_sleep_ns(200000);
+    }
+    return bytes;
+}
+
+static void test_rate_of_a_device_is_kept_within_a_tenth(void **state)
+{
+    const uint64_t bps = 40000000, burst = 80000;
+    unsigned ifindex = make_pair(*state, "p0", "p1");
+    autoclose int out = -1, in = -1;
+    struct error err;
+    uint64_t bits;
+
+    assert_int_equal(tc_tbf_put(*state, ifindex, bps, burst, &err), 0);
+    set_up(*state, "p0");
+    set_up(*state, "p1");
+    out = packet_socket(*state, "p0");
+    in = packet_socket(*state, "p1");
+    flood(out, in, NSEC_PER_SEC / 10); /* the bucket is empty now */
+    bits = 8 * flood(out, in, NSEC_PER_SEC);
+    assert_in_range(bits, bps / 10 * 9, bps / 10 * 11);
+}
+
+static void test_rate_is_changed_checked_and_taken_away(void **state)
+{
+    const uint64_t fast = 80000000000ULL; /* more than 32 bits of bytes a second */
+    unsigned ifindex = make_pair(*state, "p0", "p1");
+    struct error err;
+
+    assert_int_equal(tc_tbf_check(*state, ifindex, 1000000, 20000, &err), -ESTALE);
+    assert_string_equal(err.text, "its rate is not limited");
+    assert_int_equal(tc_tbf_put(*state, ifindex, fast, 800000000, &err), 0);
+    assert_int_equal(tc_tbf_check(*state, ifindex, fast, 800000000, &err), 0);
+    assert_int_equal(tc_tbf_put(*state, ifindex, 1000000, 20000, &err), 0);
+    assert_int_equal(tc_tbf_check(*state, ifindex, 1000000, 20000, &err), 0);
+    assert_int_equal(tc_tbf_check(*state, ifindex, 1000000, 40000, &err), -ESTALE);
+    assert_int_equal(tc_tbf_check(*state, ifindex, fast, 20000, &err), -ESTALE);
+    assert_string_equal(err.text, "its rate is 1000000 bit/s, not 80000000000");
+    assert_int_equal(tc_tbf_put(*state, ifindex, 1, 0, &err), 0); /* a frame fits all the same */
+    assert_int_equal(tc_tbf_check(*state, ifindex, 1, 0, &err), 0);
+    assert_int_equal(tc_tbf_delete(*state, ifindex, &err), 0);
+    assert_int_equal(tc_tbf_check(*state, ifindex, 1, 0, &err), -ESTALE);
+    assert_int_equal(tc_tbf_delete(*state, ifindex, &err), 0);
+    assert_int_equal(tc_tbf_put(*state, 4711, 1, 0, &err), -ENODEV);
+}
+
 /* ---- namespaces ---- */
 
 static void test_namespace_is_made_once_and_removed_for_good(void **state)
@@ -829,6 +906,8 @@ int main(void)
         in_netns(test_frame_is_redirected_by_ingress),
         in_netns(test_frame_is_redirected_by_clsact),
         in_netns(test_qdisc_and_filter_errors_have_text),
+        in_netns(test_rate_of_a_device_is_kept_within_a_tenth),
+        in_netns(test_rate_is_changed_checked_and_taken_away),
         in_netns(test_namespace_is_made_once_and_removed_for_good),
         in_netns(test_what_is_no_namespace_is_refused),
         in_netns(test_namespace_id_stays),
