@@ -10,9 +10,8 @@
 #define BRIDGES_MAX 64
 #define LIST_NS     (5 * NSEC_PER_SEC)
 
-#define HUGEPAGES_DEFAULT 128
-#define HUGEPAGES_MIN     32 /* with fewer a guest that connects gets no packets */
-#define HUGEPAGES_MAX     (1 << 20)
+#define HUGEPAGES_MIN 32 /* with fewer a guest that connects gets no packets */
+#define HUGEPAGES_MAX (1 << 20)
 
 struct arguments {
     const char *instance;
@@ -86,7 +85,7 @@ static int parse(int argc, char **argv, struct arguments *ret)
         return command_usage(argv[0], "--hugepages goes with --dpdk");
     }
     if (ret->dpdk && !ret->hugepages) {
-        ret->hugepages = HUGEPAGES_DEFAULT;
+        ret->hugepages = OVS_HUGEPAGES_DEFAULT;
     }
     return rc != COMMAND_GO_ON ? rc : command_instance(argv[0], instance, &ret->instance);
 }

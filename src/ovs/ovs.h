@@ -173,6 +173,8 @@ const char *ovs_socket_path(const char *configured, const char *instance, char *
 
 /* ---- a private OVS (private.c) ---- */
 
+#define OVS_HUGEPAGES_DEFAULT 128
+
 struct ovs_private_options {
     const char *instance;       /* everything lives in <instance>/ovs */
     const char *const *bridges; /* made when missing, datapath netdev, in the caller's netns */
