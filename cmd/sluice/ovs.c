@@ -17,6 +17,7 @@ struct arguments {
     const char *instance;
     const char *bridges[BRIDGES_MAX];
     size_t n_bridges;
+    const char *datapath;
     bool dpdk, json;
     unsigned hugepages; /* 0 unless dpdk */
 };
@@ -24,8 +25,8 @@ struct arguments {
 static const char help[] =
     "Usage: sluice ovs up|down|status [OPTION]...\n"
     "\n"
-    "A private Open vSwitch with the userspace datapath: its database, sockets and logs are\n"
-    "in DIR/ovs, its devices in the network namespace where 'up' was called.\n"
+    "A private Open vSwitch: its database, sockets and logs are in DIR/ovs, its devices in the\n"
+    "network namespace where 'up' was called.\n"
     "\n"
     "  up                start it, or what is not running of it, and make the bridges\n"
     "  down              stop it and remove DIR/ovs\n"
@@ -33,6 +34,8 @@ static const char help[] =
     "\n"
     "  --instance DIR    the instance (default: $SLUICE_INSTANCE, else " INSTANCE_DEFAULT_DIR ")\n"
     "  --bridge NAME     with up: a bridge that there must be; may be repeated\n"
+    "  --datapath TYPE   with up: datapath of the bridges that are made: netdev (the default, in\n"
+    "                    userspace) or system (the kernel's, which must have openvswitch)\n"
     "  --dpdk            with up: with DPDK, for ports of kind ovs-vhost; takes hugepages of 2 MB,\n"
     "                    which 'down' gives back\n"
     "  --hugepages N     so many (default 128)\n"
@@ -44,7 +47,8 @@ static int parse(int argc, char **argv, struct arguments *ret)
 {
     static const struct option options[] = {{"instance", required_argument, NULL, 'i'},
                                             {"bridge", required_argument, NULL, 'b'},
-                                            {"dpdk", no_argument, NULL, 'd'},
+                                            {"datapath", required_argument, NULL, 'd'},
+                                            {"dpdk", no_argument, NULL, 'D'},
                                             {"hugepages", required_argument, NULL, 'p'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"help", no_argument, NULL, 'h'},
@@ -65,6 +69,12 @@ static int parse(int argc, char **argv, struct arguments *ret)
             ret->bridges[ret->n_bridges++] = optarg;
             break;
         case 'd':
+            if (strcmp(optarg, "netdev") && strcmp(optarg, "system")) {
+                return command_usage(argv[0], "--datapath: '%s' is not netdev or system", optarg);
+            }
+            ret->datapath = optarg;
+            break;
+        case 'D':
             ret->dpdk = true;
             break;
         case 'p':
@@ -189,6 +199,7 @@ static int up(const struct arguments *args, struct error *err)
     struct ovs_private_options options = {.instance = args->instance,
                                           .bridges = args->bridges,
                                           .n_bridges = args->n_bridges,
+                                          .datapath = args->datapath,
                                           .hugepages = args->hugepages};
     int rc = ovs_private_up(&options, err);
 
@@ -207,7 +218,7 @@ int command_ovs(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(const struct arguments *args, struct error *err);
-        bool takes_bridges, needs_root;
+        bool is_up, needs_root;
     } verbs[] = {
         {"up", up, true, true}, {"down", down, false, true}, {"status", show_status, false, false}};
     struct arguments args = {0};
@@ -224,10 +235,10 @@ int command_ovs(int argc, char **argv)
         if (strcmp(verbs[i].name, argv[optind])) {
             continue;
         }
-        if (args.n_bridges && !verbs[i].takes_bridges) {
-            return command_usage(argv[0], "--bridge goes with up");
+        if ((args.n_bridges || args.datapath) && !verbs[i].is_up) {
+            return command_usage(argv[0], "--bridge and --datapath go with up");
         }
-        if (args.dpdk && !verbs[i].takes_bridges) {
+        if (args.dpdk && !verbs[i].is_up) {
             return command_usage(argv[0], "--dpdk goes with up");
         }
         if (verbs[i].needs_root && (rc = command_need_root(argv[0])) != COMMAND_GO_ON) {

@@ -9,6 +9,7 @@
 #include "ipam/ipam.h"
 #include "netlink/netlink.h"
 #include "ovs/ovs.h"
+#include "policy/policy.h"
 #include "span/span.h"
 
 #include <limits.h>
@@ -30,6 +31,7 @@ struct kind_conf {
     int pool_type; /* index into the kind's parts */
     bool has_mac;
     struct mac_addr mac;
+    bool through_ovs; /* pods on one port must not be switched below OVS: it keeps their policies */
 };
 
 struct attachment_key {
@@ -53,14 +55,17 @@ struct attachment {
     struct ipam_delegate delegate; /* ADDRESSES_DELEGATED */
     struct ip_addr requested[IPAM_IPS_MAX];
     size_t n_requested;
-    const char *device; /* its name in the pod; NULL: the key's ifname */
-    uint64_t part;      /* made in advance, as this part of the pool; 0: not (part.c) */
+    const char *device;   /* its name in the pod; NULL: the key's ifname */
+    uint64_t part;        /* made in advance, as this part of the pool; 0: not (part.c) */
+    struct policy policy; /* what the pod may send and receive, and how fast (police.c) */
 
     /* What follows from the key: filled by attachment_prepare. */
     char host_name[IFNAMSIZ];   /* host end or OVS port */
     char socket_path[PATH_MAX]; /* that the VMM is to serve; "": none */
     char alias[KIND_ALIAS_MAX];
     char port_name[IFNAMSIZ]; /* conf.port points here when it was not given */
+    uint64_t cookie;          /* of the policy's flows; 0: there is none */
+    uint64_t tenant_cookie;   /* of the tenant's meters; 0: no rate */
 
     /* Which OVS: chosen at ADD, and from the record ever after. "": none. */
     char ovs_socket[PATH_MAX];
@@ -72,6 +77,10 @@ struct attachment {
     struct mac_addr mac, host_mac; /* mac is chosen before anything is made */
     unsigned mtu, ifindex;
     bool has_host_end;
+    bool shares_mac;     /* with the others on the tenant's port */
+    unsigned ofport;     /* of its own OVS port, where ADD was told; 0: not */
+    size_t n_flows;      /* with the cookie */
+    uint64_t flows_lost; /* kind_env_flows_lost when they were put there */
     struct ipam_result result;
 };
 
@@ -82,8 +91,16 @@ struct kind_shared {
     /* The batcher for an OVSDB socket. */
     int (*batcher)(struct kind_shared *shared, const char *socket_path, struct ovs_batcher **ret,
                    struct error *err);
+    /* The same for a bridge's OpenFlow socket. */
+    int (*flow_batcher)(struct kind_shared *shared, const char *socket_path,
+                        struct flow_batcher **ret, struct error *err);
     /* A part of a network's pool is free again (true), or was removed. */
     void (*part_back)(struct kind_shared *shared, const char *network, uint64_t part, bool usable);
+};
+
+/* A device's OpenFlow port number: a port that is made anew has another device. */
+struct kind_env_port {
+    unsigned ifindex, ofport;
 };
 
 /* What a kind may use; supplied by the program that runs it. One thread at a time. */
@@ -98,6 +115,9 @@ struct kind_env {
     struct ovsdb *ovs;    /* connected on first use, by kind_env_ovs */
     char ovs_path[PATH_MAX];
     char kernel_bridge[IFNAMSIZ]; /* a bridge known to have the kernel's datapath */
+    struct openflow *openflow;    /* connected on first use, by kind_env_flows */
+    char openflow_path[PATH_MAX];
+    struct kind_env_port ports[64]; /* by ifindex: OpenFlow port numbers of tenants' ports */
 };
 
 struct kind {
@@ -108,10 +128,15 @@ struct kind {
     bool needs_bridge;        /* an OVS bridge must be named */
     bool own_port;            /* every attachment is an OVS port */
     bool has_port;            /* shares the tenant's OVS port */
+    bool port_mac;            /* and has that port's MAC address */
     bool plain;               /* no addresses, no record: the device is there already */
     bool outside;             /* its device stays with the host, and is handed over by descriptor */
     bool no_device;           /* nor there: a socket is told, which the VMM is to serve */
+    bool guarded;             /* drops itself what a pod spoofs below the tenant's port */
     const char *const *parts; /* values of "poolType", the default first; NULL: none allowed */
+
+    /* What else tells a tenant's ports apart whose name is derived; NULL: nothing. */
+    const char *(*port_class)(const struct attachment *at);
 
     /*
      * Makes the device in the pod's namespace with its final name, MAC (at->mac) and MTU, but down;
@@ -136,8 +161,8 @@ struct kind {
     bool (*reusable)(struct kind_env *env, const struct attachment *at);
 };
 
-extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_internal,
-    kind_ovs_vhost, kind_ovs_dev_pool, kind_loopback;
+extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_ipvlan,
+    kind_ovs_ipvtap, kind_ovs_internal, kind_ovs_vhost, kind_ovs_dev_pool, kind_loopback;
 
 /* All kinds, NULL at the end. */
 extern const struct kind *const kinds[];
@@ -163,10 +188,29 @@ int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsd
 /* Whether there is a batcher for the configuration's OVSDB, and it has a connection. */
 bool kind_env_connected(struct kind_env *env, const struct kind_conf *conf);
 
-/* ovs_ports_add and ovs_ports_del for one port, through the batcher where there is one. */
+/* ovs_ports_add and ovs_ports_del for one port, through the batcher where there is one. ret_ofport
+ * may be NULL. */
 int kind_env_port_add(struct kind_env *env, const struct kind_conf *conf,
-                      const struct ovs_port_spec *spec, struct error *err);
+                      const struct ovs_port_spec *spec, int *ret_ofport, struct error *err);
 int kind_env_port_del(struct kind_env *env, const struct kind_conf *conf, const char *name,
+                      struct error *err);
+
+/*
+ * openflow_apply for one set of the configuration's bridge, through the batcher where there is one.
+ * -ENOENT or -ECONNREFUSED: no switch is there.
+ */
+int kind_env_flows(struct kind_env *env, const struct kind_conf *conf, const struct flow_set *set,
+                   struct error *err);
+
+/* Path of the OpenFlow socket of the configuration's bridge. */
+int kind_env_flows_path(struct kind_env *env, const struct kind_conf *conf, char path[PATH_MAX],
+                        struct error *err);
+
+/* How often the batcher's connection for it was lost, and with it, perhaps, the flows. */
+uint64_t kind_env_flows_lost(struct kind_env *env, const struct kind_conf *conf);
+
+/* A connection for openflow_count and openflow_list; the environment's. */
+int kind_env_openflow(struct kind_env *env, const struct kind_conf *conf, struct openflow **ret,
                       struct error *err);
 
 /* ---- attachments (attachment.c) ---- */
@@ -216,6 +260,43 @@ int attachment_open_pod(struct kind_env *env, struct attachment *at, struct erro
 /* Gives back the addresses of the key, or, with the part's key, of the part. */
 int attachment_release(struct kind_env *env, struct attachment *at,
                        const struct attachment_key *key, struct error *err);
+
+/* ---- policies put on an attachment (police.c) ---- */
+
+struct record;
+
+/* Whether it is an OVS port, behind which nobody else is. */
+bool attachment_own_port(const struct attachment *at);
+
+/*
+ * Makes the policy hold, if there is one: flows, meters, the device's queue and guard. The device
+ * must be there and still be down; with addresses and MAC known. Returns when it holds.
+ */
+int police_add(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* The part of it that goes when ovs-vswitchd does: flows, meters and the queue on its port. */
+int police_flows(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* To be called when the record is finished: from then on an agent puts flows there anew when the
+ * switch was restarted, and before it was ours to do. */
+int police_settle(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* Removes flows and meters; the device must be gone. A switch that is gone has none. */
+int police_del(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* The same for a part that others will have: its device stays, without what was put on it. */
+int police_free(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* -ESTALE when flows are missing, or the device's queue or guard is. */
+int police_check(struct kind_env *env, struct attachment *at, const struct record *record,
+                 struct error *err);
+
+/*
+ * Removes the flows and meters of cookies that no record has: the instance's, or any instance's
+ * (bridge NULL: of all bridges). A switch that is gone has none.
+ */
+int police_gc(struct kind_env *env, const struct kind_conf *conf, bool any_instance,
+              struct error *err);
 
 /* ---- parts made in advance (part.c) ---- */
 
@@ -272,9 +353,12 @@ struct record {
     const char *host_device;         /* "" when there is none */
     struct netns_id netns;
     struct mac_addr mac;
-    uint64_t part; /* 0: none */
-    bool joined;   /* the runtime has called ADD for a namespace out of the pool */
-    json_t *conf;  /* NULL: not known */
+    uint64_t part;                  /* 0: none */
+    uint64_t cookie, tenant_cookie; /* 0: none */
+    size_t n_flows;
+    unsigned ifindex; /* of the pod's device; 0: not known */
+    bool joined;      /* the runtime has called ADD for a namespace out of the pool */
+    json_t *conf;     /* NULL: not known */
     json_t *json;
 };
 
@@ -283,11 +367,17 @@ void record_clear(struct record *record);
 /* Creates the record with state "adding"; -EEXIST when there is one. */
 int record_claim(const struct kind_env *env, struct attachment *at, struct error *err);
 
+/* Fills at, prepared from the record's configuration, with what ADD made: MAC, addresses, which
+ * OVS. */
+int record_restore(const struct record *record, struct attachment *at, struct error *err);
+
 /* Adds the whole truth to the claim, state "ready". */
 int record_finish(struct attachment *at, struct error *err);
 
-/* Adds to the record of a namespace out of the pool that the runtime has called ADD for it. */
-int record_join(const char *instance, const struct record *record, struct error *err);
+/* Adds to the record of a namespace out of the pool that the runtime has called ADD for it, and how
+ * many flows it has now. */
+int record_join(const char *instance, const struct record *record, size_t n_flows,
+                struct error *err);
 
 /* Adds to the record of a part that it is being removed: whatever is left of it is of no more use.
  */
@@ -315,7 +405,16 @@ int record_list_container(const char *instance, const char *container_id,
 /* Removes folders of containers that an ADD killed before it wrote its record left empty. */
 void record_tidy(const char *instance);
 
-/* ---- what kinds share (pod.c, port.c) ---- */
+/* ---- what kinds share (linked.c, ipvlan.c, pod.c, port.c) ---- */
+
+/*
+ * add, del and check of a device that is linked to the tenant's port: mode has what is particular
+ * to the device's kind, the rest is filled in here.
+ */
+int linked_add(struct kind_env *env, struct attachment *at, const struct link_spec *mode,
+               struct error *err);
+int linked_del(struct kind_env *env, struct attachment *at, struct error *err);
+int linked_check(struct kind_env *env, struct attachment *at, struct error *err);
 
 /* -EEXIST when the pod has a device of the attachment's name. */
 int pod_name_free(struct attachment *at, struct error *err);
@@ -344,8 +443,7 @@ int port_check_switch(struct kind_env *env, const struct kind_conf *conf, struct
  * or PORT_VHOST) and waits until it works. */
 #define PORT_INTERNAL "internal"
 #define PORT_VHOST    "dpdkvhostuserclient"
-int port_add(struct kind_env *env, const struct attachment *at, const char *type,
-             struct error *err);
+int port_add(struct kind_env *env, struct attachment *at, const char *type, struct error *err);
 
 /* Removes the attachment's own port from OVS; one that is gone is fine. */
 int port_delete(struct kind_env *env, const struct attachment *at, struct error *err);

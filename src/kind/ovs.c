@@ -37,19 +37,23 @@ static int make_veth(struct kind_env *env, struct attachment *at, struct error *
 }
 
 /*
- * Where DEL and ADD of one attachment follow each other, ovs-vswitchd may have closed the port that
- * had the device's name only now, and put the flags back that it saw before ours.
+ * The port works: what its device needs now. Where DEL and ADD of one attachment follow each other,
+ * ovs-vswitchd may have closed the port that had the device's name only now, and put the flags back
+ * that it saw before ours. Its own datapath, which shows by a promiscuous device, takes packets as
+ * they are.
  */
-static int keep_up(struct kind_env *env, struct attachment *at, struct error *err)
+static int settle(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct link_change up = {.name = at->host_name, .up = true};
-    struct link_info info;
+    struct link_info info = {0};
+    int rc = 0;
 
-    if (link_peek(env->host, at->host_name, &info) == 0 && (info.flags & IFF_UP)) {
-        return 0;
+    if (link_peek(env->host, at->host_name, &info) < 0 || !(info.flags & IFF_UP)) {
+        link_put_change(env->host, &up);
+        rc = netlink_send(env->host, NULL, err);
     }
-    link_put_change(env->host, &up);
-    return netlink_send(env->host, NULL, err);
+    return rc == 0 && (info.flags & IFF_PROMISC) ? link_tx_checksum_off(at->pod, at->device, err)
+                                                 : rc;
 }
 
 static int add(struct kind_env *env, struct attachment *at, struct error *err)
@@ -72,7 +76,7 @@ static int add(struct kind_env *env, struct attachment *at, struct error *err)
     t0 = clock_ns();
     rc = port_add(env, at, "", err);
     if (rc == 0) {
-        rc = keep_up(env, at, err);
+        rc = settle(env, at, err);
     }
     attachment_span(env, at, "cni.ovs", t0, rc);
     return rc;

@@ -9,9 +9,25 @@
 #include <string.h>
 #include <unistd.h>
 
-static void port_alias(const struct kind_conf *conf, char alias[KIND_ALIAS_MAX])
+static void port_alias(const struct kind_conf *conf, bool policed, char alias[KIND_ALIAS_MAX])
 {
-    snprintf(alias, KIND_ALIAS_MAX, "sluice-port/%s/%d", conf->bridge, conf->vlan);
+    snprintf(alias, KIND_ALIAS_MAX, "sluice-port/%s/%d%s", conf->bridge, conf->vlan,
+             policed ? "/policed" : "");
+}
+
+/* Below a port that pods with policies share nothing is switched; without, all is. */
+static int check_same_use(const struct attachment *at, const struct link_info *info,
+                          struct error *err)
+{
+    char other[KIND_ALIAS_MAX];
+
+    port_alias(&at->conf, !at->conf.through_ovs, other);
+    return strcmp(info->alias, other) != 0
+               ? 0
+               : error_set(err, -EEXIST,
+                           "port: %s is for pods %s rules and rates; pods %s need another",
+                           at->conf.port, at->conf.through_ovs ? "without" : "with",
+                           at->conf.through_ovs ? "with them" : "without them");
 }
 
 static int check_same_port(const struct ovs_ports *found, const struct kind_conf *conf,
@@ -81,7 +97,7 @@ static int port_make(struct kind_env *env, const struct attachment *at, bool *re
     rc = ovs_ports_list(db, conf->port, false, env->deadline_ns, &found, err);
     if (rc == 0 && found.n == 0) {
         ovs_ports_clear(&found);
-        rc = kind_env_port_add(env, conf, &spec, err);
+        rc = kind_env_port_add(env, conf, &spec, NULL, err);
         *ret_ours = true;
         if (rc != -EEXIST) {
             return rc;
@@ -124,9 +140,12 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
     if (rc == 0 && (ret->flags & IFF_UP) && derived) {
         return 0;
     }
-    port_alias(&at->conf, alias);
+    port_alias(&at->conf, at->conf.through_ovs, alias);
     if (rc == 0) {
         rc = link_get(env->host, 0, at->conf.port, ret, err);
+        if (rc == 0 && (rc = check_same_use(at, ret, err)) < 0) {
+            return rc;
+        }
     }
     if (rc == 0 && (ret->flags & IFF_UP) && !strcmp(ret->alias, alias)) {
         return 0;
@@ -185,7 +204,7 @@ static int port_is_stale(struct kind_env *env, const struct attachment *at, bool
 
 /* Removes the port, waits until ovs-vswitchd has done so, and adds it again. */
 static int renew_port(struct kind_env *env, const struct attachment *at,
-                      const struct ovs_port_spec *spec, struct error *err)
+                      const struct ovs_port_spec *spec, int *ret_ofport, struct error *err)
 {
     const char *name = at->host_name;
     struct ovsdb *db;
@@ -194,7 +213,7 @@ static int renew_port(struct kind_env *env, const struct attachment *at,
     if (rc == 0) {
         rc = ovs_ports_del(db, &name, 1, true, env->deadline_ns, err);
     }
-    return rc < 0 ? rc : kind_env_port_add(env, &at->conf, spec, err);
+    return rc < 0 ? rc : kind_env_port_add(env, &at->conf, spec, ret_ofport, err);
 }
 
 /* ovs-vswitchd's own words for a type that it does not have are of no use. */
@@ -212,8 +231,9 @@ static int explain_vhost(struct kind_env *env, const struct attachment *at, int 
     return rc;
 }
 
-int port_add(struct kind_env *env, const struct attachment *at, const char *type, struct error *err)
+int port_add(struct kind_env *env, struct attachment *at, const char *type, struct error *err)
 {
+    int ofport = 0;
     bool internal = !strcmp(type, PORT_INTERNAL), vhost = !strcmp(type, PORT_VHOST);
     char mac[MAC_TEXT_MAX];
     struct ovs_port_spec spec = {
@@ -229,17 +249,19 @@ int port_add(struct kind_env *env, const struct attachment *at, const char *type
         .owner = {at->key.network, at->key.container_id, at->key.ifname, env->instance},
     };
 
-    int rc = kind_env_port_add(env, &at->conf, &spec, err);
+    int rc = kind_env_port_add(env, &at->conf, &spec, &ofport, err);
 
     if (vhost) {
+        at->ofport = (unsigned)ofport;
         return rc == -EREMOTEIO ? explain_vhost(env, at, rc, err) : rc;
     }
     if (rc == 0 && (rc = port_is_stale(env, at, internal, err)) > 0) {
-        rc = renew_port(env, at, &spec, err);
+        rc = renew_port(env, at, &spec, &ofport, err);
         if (rc == 0 && (rc = port_is_stale(env, at, internal, err)) > 0) {
             rc = error_set(err, -EIO, "ovs-vswitchd does not take up device %s", at->host_name);
         }
     }
+    at->ofport = (unsigned)ofport;
     return rc;
 }
 

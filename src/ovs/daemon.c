@@ -21,22 +21,25 @@ const struct ovs_daemon ovs_daemon_server = {
 };
 
 /*
- * Without --disable-system it would delete kernel datapaths that another ovs-vswitchd made. Without
- * --disable-system-route it would read all devices and addresses anew whenever one of them changes,
- * which is quadratic in pods; tunnels, if ever, need `ovs-appctl ovs/route/add`.
+ * Without --disable-system, which comes off where the kernel's datapath is ours, it would delete
+ * kernel datapaths that another ovs-vswitchd made. Without --disable-system-route it would read all
+ * devices and addresses anew whenever one of them changes, which is quadratic in pods; tunnels, if
+ * ever, need `ovs-appctl ovs/route/add`. dpif_netdev has a line for each port of DPDK whenever one
+ * comes.
  */
 const struct ovs_daemon ovs_daemon_switch = {
     .name = "ovs-vswitchd",
     .path = "/usr/sbin/ovs-vswitchd",
-    .options = {"unix:%s/db.sock", "--disable-system", "--disable-system-route"},
+    .options = {"unix:%s/db.sock", "--disable-system-route", "-vdpif_netdev:file:warn",
+                "--disable-system"},
 };
 
-/* Debian's second build of it. With many ports it would write a line a port whenever one comes. */
+/* Debian's second build of it. */
 const struct ovs_daemon ovs_daemon_switch_dpdk = {
     .name = "ovs-vswitchd",
     .path = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk",
-    .options = {"unix:%s/db.sock", "--disable-system", "--disable-system-route",
-                "-vdpif_netdev:file:warn"},
+    .options = {"unix:%s/db.sock", "--disable-system-route", "-vdpif_netdev:file:warn",
+                "--disable-system"},
 };
 
 /* ---- finding ---- */

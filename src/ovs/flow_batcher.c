@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define WAITING_MAX      4000000              /* flows of all callers; 200 bytes each or so */
-#define BUNDLE_FLOWS_MAX 20000                /* unless one set alone has more */
+#define BUNDLE_FLOWS_MAX 5000                 /* unless one set alone has more */
 #define CONNECT_NS       (30 * NSEC_PER_SEC)  /* for a busy switch to say hello */
 #define RETRY_NS         (50 * NSEC_PER_MSEC) /* between attempts to connect */
 #define RESTART_NS       (5 * NSEC_PER_SEC)   /* a switch that was there may be away */
@@ -430,18 +430,17 @@ static int request_new(struct flow_batcher *b, const struct flow_set *set, int64
                        struct request **ret, struct error *err)
 {
     struct request *r = calloc(1, sizeof(*r));
-    int rc = r ? 0 : -ENOMEM;
+    int rc;
 
-    if (rc == 0) {
-        sem_init(&r->done, 0, 0);
-        r->deadline_ns = deadline_ns;
-        rc = of_change_encode(set, take_xids(b, set->n_flows + 1), &r->change);
+    if (!r) {
+        return error_sys(err, -ENOMEM, "flows");
     }
+    sem_init(&r->done, 0, 0);
+    r->deadline_ns = deadline_ns;
+    rc = of_change_encode(set, take_xids(b, set->n_flows + 1), &r->change, err);
     if (rc < 0) {
-        if (r) {
-            request_free(r);
-        }
-        return error_sys(err, rc, "flows");
+        request_free(r);
+        return rc;
     }
     *ret = r;
     return 0;

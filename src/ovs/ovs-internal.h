@@ -178,9 +178,9 @@ const char *ovs_row_error(const json_t *row);
 
 /* ---- bridge.c ---- */
 
-/* Makes those bridges that are missing, with the userspace datapath, and checks that all work. On
- * failure those it made are gone again. dir is where ovs-vswitchd's log is. */
-int ovs_bridges_make(struct ovsdb *db, const char *dir, const char *const *names, size_t n,
+/* Makes those of options' bridges that are missing, and checks that all work. On failure those it
+ * made are gone again. dir is where ovs-vswitchd's log is. */
+int ovs_bridges_make(struct ovsdb *db, const char *dir, const struct ovs_private_options *options,
                      int64_t deadline_ns, struct error *err);
 
 /* ---- daemon.c ---- */
@@ -229,6 +229,21 @@ int ovs_hugepages_reserve(const char *dir, unsigned wanted, int *ret_lock, struc
 
 /* Takes back what was added for dir; nothing, when nothing was. */
 int ovs_hugepages_return(const char *dir, struct error *err);
+
+/* ---- kernel.c ---- */
+
+/*
+ * Makes the kernel's datapath of the caller's namespace that of the OVS in dir, before its
+ * ovs-vswitchd is started; running: it is already. -EOPNOTSUPP when the kernel has none, -EBUSY
+ * when another OVS has it or ovs-vswitchd runs without.
+ */
+int ovs_kernel_claim(const char *dir, bool running, struct error *err);
+
+/* Whether it was claimed, be it in another boot. */
+bool ovs_kernel_used(const char *dir);
+
+/* Removes the datapath from a namespace, if it is this OVS's; ovs-vswitchd must be dead. */
+int ovs_kernel_remove(const char *dir, int netns_fd, struct error *err);
 
 /* ---- tap.c ---- */
 

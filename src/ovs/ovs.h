@@ -177,9 +177,10 @@ const char *ovs_socket_path(const char *configured, const char *instance, char *
 
 struct ovs_private_options {
     const char *instance;       /* everything lives in <instance>/ovs */
-    const char *const *bridges; /* made when missing, datapath netdev, in the caller's netns */
+    const char *const *bridges; /* made when missing, in the caller's netns */
     size_t n_bridges;
-    unsigned hugepages; /* of 2 MB, for DPDK; 0: as it is, which is without DPDK at first */
+    const char *datapath; /* of the bridges that are made: "netdev" (or NULL), "system" */
+    unsigned hugepages;   /* of 2 MB, for DPDK; 0: as it is, which is without DPDK at first */
 };
 
 struct ovs_private_status {
@@ -190,14 +191,15 @@ struct ovs_private_status {
 };
 
 /*
- * Starts ovsdb-server and ovs-vswitchd (userspace datapath) in the caller's network namespace, or
+ * Starts ovsdb-server and ovs-vswitchd in the caller's network namespace, or
  * only what is not running yet; waits until they serve and each bridge works. Safe to call from
  * several processes at once, and again after any of them was killed. The caller's descriptors
  * without CLOEXEC go to the daemons. -EEXIST when it runs already in another network namespace,
- * -ENAMETOOLONG when a socket's path would be too long for the kernel; a bridge that ovs-vswitchd
- * cannot make is taken back and err has its words. With hugepages it runs with DPDK: the host's
- * number of them is raised by those that are missing, until ovs_private_down; -ENOMEM when the
- * kernel can't, -EEXIST when it runs already without DPDK or with another number.
+ * -ENAMETOOLONG when a socket's path would be too long for the kernel, -EOPNOTSUPP when datapath is
+ * "system" and the kernel has none, -EBUSY when another OVS has it in this namespace; a bridge that
+ * ovs-vswitchd cannot make is taken back and err has its words. With hugepages it runs with DPDK:
+ * the host's number of them is raised by those that are missing, until ovs_private_down; -ENOMEM
+ * when the kernel can't, -EEXIST when it runs already without DPDK or with another number.
  */
 int ovs_private_up(const struct ovs_private_options *options, struct error *err);
 

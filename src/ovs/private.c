@@ -230,18 +230,22 @@ static int init_database(struct ovsdb *db, int64_t deadline_ns, struct error *er
 static int start_switch(const struct layout *at, struct ovsdb *db, unsigned hugepages,
                         int64_t deadline_ns, struct error *err)
 {
-    bool running = ovs_daemon_find(&ovs_daemon_switch, at->dir);
+    struct ovs_daemon daemon = ovs_daemon_switch;
+    bool running = ovs_daemon_find(&daemon, at->dir);
     autoclose int lock = -1; /* until it has its memory */
     int rc = ovs_dpdk_settle(db, hugepages, running, deadline_ns, &hugepages, err);
 
-    if (rc == 0 && !running && hugepages) {
+    if (rc < 0 || running) {
+        return rc;
+    }
+    if (hugepages) {
+        daemon = ovs_daemon_switch_dpdk;
         rc = ovs_hugepages_reserve(at->dir, hugepages, &lock, err);
     }
-    if (rc == 0 && !running) {
-        rc = ovs_daemon_start(hugepages ? &ovs_daemon_switch_dpdk : &ovs_daemon_switch, at->dir,
-                              deadline_ns, err);
+    if (ovs_kernel_used(at->dir)) {
+        daemon.options[ARRAY_SIZE(daemon.options) - 1] = NULL; /* --disable-system */
     }
-    return rc;
+    return rc < 0 ? rc : ovs_daemon_start(&daemon, at->dir, deadline_ns, err);
 }
 
 static int start_daemons(const struct layout *at, unsigned hugepages, int64_t deadline_ns,
@@ -278,6 +282,7 @@ int ovs_private_up(const struct ovs_private_options *options, struct error *err)
     autoclose int lock = -1;
     struct error undo;
     struct layout at;
+    bool in_kernel;
     pid_t running;
     int rc = dir_make(options->instance, 0755);
 
@@ -300,11 +305,15 @@ int ovs_private_up(const struct ovs_private_options *options, struct error *err)
     }
     running = ovs_daemon_find(&ovs_daemon_switch, at.dir);
     rc = settle_netns(&at, running, err);
+    in_kernel = options->datapath && !strcmp(options->datapath, "system");
+    if (rc == 0 && (in_kernel || ovs_kernel_used(at.dir))) {
+        rc = ovs_kernel_claim(at.dir, running, err);
+    }
     if (rc == 0) {
         rc = start_daemons(&at, options->hugepages, deadline_ns, &db, err);
     }
     if (rc == 0) {
-        rc = ovs_bridges_make(db, at.dir, options->bridges, options->n_bridges, deadline_ns, err);
+        rc = ovs_bridges_make(db, at.dir, options, deadline_ns, err);
     }
     if (rc == 0) {
         instance_register(options->instance);
@@ -397,6 +406,9 @@ int ovs_private_down(const char *instance, struct error *err)
     if (rc == 0 && netns_fd >= 0) {
         read_tap_names(&at, &names, &damaged);
         rc = ovs_taps_remove(netns_fd, names, err);
+    }
+    if (rc == 0 && netns_fd >= 0) {
+        rc = ovs_kernel_remove(at.dir, netns_fd, err);
     }
     if (rc == 0) {
         rc = ovs_hugepages_return(at.dir, err);

@@ -15,7 +15,7 @@ teardown_file() {
 }
 
 setup() {
-    need_root
+    need_host
     need ovs-vswitchd ovs-vsctl jq
 }
 
