@@ -182,6 +182,69 @@ switch_gone() {
     assert_clean
 }
 
+# ---- policies ----
+
+@test "rules hold for a guest: what they deny is dropped, and let through again without them" {
+    make_pods a b
+    conf ovs
+    add b
+    ip=$IP
+    conf ovs-vhost ".rules = [{direction: \"ingress\", action: \"deny\", protocol: \"icmp\", cidr: \"$ip/32\"}]"
+    add a
+    guest a icmpecho
+    eventually connected a
+    for i in 1 2 3; do
+        cannot_ping b "$IP"
+    done
+    [ "$(received a)" -gt 0 ] || in_pod b ip neigh show "$IP" | grep -q lladdr # ARP is not denied
+    end_guests
+    del a
+    conf ovs-vhost
+    add a
+    guest a icmpecho
+    reaches b "$IP"
+    end_guests
+    del a
+    conf ovs
+    del b
+    assert_clean
+}
+
+# Bits per second that the pod's guest has had in each of its last five seconds, on average.
+rate() { # POD
+    grep -a -o 'Rx-bps: *[0-9]*' "$DIR/guest.$1" | tail -n 5 | awk '{n += $2} END {print int(n / NR)}'
+}
+
+seconds_of() { # POD N: the guest has told of as many
+    [ "$(grep -a -c 'Rx-bps' "$DIR/guest.$1")" -ge "$2" ]
+}
+
+# A burst of a second: what a busy machine does not send at once, it sends later.
+@test "a guest's rate holds within 10 %, to it and from it" {
+    make_pods a b
+    for limited in a b; do
+        conf ovs-vhost
+        [ $limited = a ] || change_conf '.bandwidth = {ingressRate: 20000000, ingressBurst: 20000000}'
+        add b
+        mac=$(answered .mac) ip=$IP
+        guest b rxonly
+        conf ovs-vhost
+        [ $limited = b ] || change_conf '.bandwidth = {egressRate: 20000000, egressBurst: 20000000}'
+        add a
+        # From its own address: what it spoofs would be dropped.
+        guest a txonly --eth-peer=0,"$mac" --tx-ip="$IP,$ip" --txpkts=1000
+        receives b
+        eventually seconds_of b $(($(grep -a -c Rx-bps "$DIR/guest.b") + 7))
+        echo "$limited limited: $(rate b)"
+        [ "$(rate b)" -gt 18000000 ]
+        [ "$(rate b)" -lt 22000000 ]
+        end_guests
+        del a
+        del b
+    done
+    assert_clean
+}
+
 # ---- ADD and its answer ----
 
 @test "ADD answers MAC, MTU, addresses and the socket; the namespace has no device; the record has it all" {
