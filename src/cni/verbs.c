@@ -103,7 +103,9 @@ static int verb_status(struct kind_env *env, struct cni_conf *conf, json_t **ret
     if (at->kind->needs_bridge) {
         rc = kind_env_ovs(env, &at->conf, &db, err);
         if (rc == 0) {
-            rc = ovs_bridge_datapath(db, at->conf.bridge, env->deadline_ns, datapath, err);
+            rc = at->kind->no_device
+                     ? ovs_bridge_vhost(db, at->conf.bridge, env->deadline_ns, err)
+                     : ovs_bridge_datapath(db, at->conf.bridge, env->deadline_ns, datapath, err);
         }
     }
     if (rc == 0 && at->addresses == ADDRESSES_DELEGATED) {

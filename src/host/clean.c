@@ -265,9 +265,9 @@ static int check_no_bench(const char *instance, struct error *err)
 /* Only what Sluice keeps there: a directory that a user named may hold other things. */
 static void clean_files(struct clean *clean)
 {
-    static const char *const ours[] = {"attachments",  "bench",        "ipam",
-                                       "ovs.lock",     "ports.lock",   "pool",
-                                       "sluiced.lock", "sluiced.sock", "state"};
+    static const char *const ours[] = {"attachments", "bench", "ipam",         "ovs.lock",
+                                       "ports.lock",  "pool",  "sluiced.lock", "sluiced.sock",
+                                       "state",       "vhost"};
     struct error err = {0};
 
     for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {

@@ -107,6 +107,10 @@ void attachment_prepare(struct attachment *at, const char *instance)
     }
     hash64_text(key_hash(&key, instance), text);
     snprintf(at->host_name, sizeof(at->host_name), "sl%s", text);
+    if (at->kind->no_device) {
+        snprintf(at->socket_path, sizeof(at->socket_path), "%s/vhost/%s/socket", instance,
+                 at->host_name);
+    }
     used = strlen(attachment_alias_prefix(instance, at->alias));
     snprintf(at->alias + used, sizeof(at->alias) - used, "%s/%s/%s", key.network, key.container_id,
              key.ifname);
@@ -242,6 +246,9 @@ static int set_up_pod(struct kind_env *env, struct attachment *at, struct error 
     int64_t t0 = clock_ns();
     int rc;
 
+    if (at->kind->no_device) {
+        return 0;
+    }
     if (at->kind->outside) {
         return set_up_outside(env, at, err);
     }
@@ -360,7 +367,8 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
     if (rc == 0) {
         rc = choose_mac(env, at, err);
     }
-    if (rc == 0 && (at->conf.has_mac || at->kind->port_mac) && !at->kind->outside) {
+    if (rc == 0 && (at->conf.has_mac || at->kind->port_mac) && !at->kind->outside &&
+        !at->kind->no_device) {
         rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
     }
     if (rc == 0) {

@@ -143,16 +143,17 @@ static int check_record(struct kind_env *env, struct attachment *at, struct reco
 int attachment_check(struct kind_env *env, struct attachment *at,
                      const struct attachment_expected *expected, struct error *err)
 {
+    bool inside = !at->kind->outside && !at->kind->no_device;
     struct record record = {0};
     int rc = attachment_open_pod(env, at, err);
 
     if (rc == 0 && !at->kind->plain) {
         rc = check_record(env, at, &record, err);
     }
-    if (rc == 0 && !at->kind->outside) {
+    if (rc == 0 && inside) {
         rc = check_device(at, expected, err);
     }
-    if (rc == 0 && !at->kind->outside) {
+    if (rc == 0 && inside) {
         rc = check_addresses(at, &expected->result, err);
     }
     if (rc == 0 && at->kind->check) {

@@ -60,7 +60,8 @@ struct attachment {
     struct policy policy; /* what the pod may send and receive, and how fast (police.c) */
 
     /* What follows from the key: filled by attachment_prepare. */
-    char host_name[IFNAMSIZ]; /* host end or OVS port */
+    char host_name[IFNAMSIZ];   /* host end or OVS port */
+    char socket_path[PATH_MAX]; /* that the VMM is to serve; "": none */
     char alias[KIND_ALIAS_MAX];
     char port_name[IFNAMSIZ]; /* conf.port points here when it was not given */
     uint64_t cookie;          /* of the policy's flows; 0: there is none */
@@ -130,6 +131,7 @@ struct kind {
     bool port_mac;            /* and has that port's MAC address */
     bool plain;               /* no addresses, no record: the device is there already */
     bool outside;             /* its device stays with the host, and is handed over by descriptor */
+    bool no_device;           /* nor there: a socket is told, which the VMM is to serve */
     bool guarded;             /* drops itself what a pod spoofs below the tenant's port */
     const char *const *parts; /* values of "poolType", the default first; NULL: none allowed */
 
@@ -148,6 +150,10 @@ struct kind {
     /* Finds what changed outside the pod's namespace (inside it: attachment.c). May be NULL. */
     int (*check)(struct kind_env *env, struct attachment *at, struct error *err);
 
+    /* Whether the attachment is there, where it has no device; sets mtu. A negative errno if not.
+     */
+    int (*look)(struct kind_env *env, struct attachment *at);
+
     /* A descriptor of an outside device, as a VM wants it; -EBUSY while another has it. */
     int (*open)(struct kind_env *env, const struct attachment *at, int *ret_fd, struct error *err);
 
@@ -156,7 +162,7 @@ struct kind {
 };
 
 extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_ipvlan,
-    kind_ovs_ipvtap, kind_ovs_internal, kind_ovs_dev_pool, kind_loopback;
+    kind_ovs_ipvtap, kind_ovs_internal, kind_ovs_vhost, kind_ovs_dev_pool, kind_loopback;
 
 /* All kinds, NULL at the end. */
 extern const struct kind *const kinds[];
@@ -433,8 +439,10 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
  */
 int port_check_switch(struct kind_env *env, const struct kind_conf *conf, struct error *err);
 
-/* Adds the attachment's own port to OVS (type "" or "internal", which has the pod's MAC and MTU)
- * and waits until it works. */
+/* Adds the attachment's own port to OVS (type "", PORT_INTERNAL, which has the pod's MAC and MTU,
+ * or PORT_VHOST) and waits until it works. */
+#define PORT_INTERNAL "internal"
+#define PORT_VHOST    "dpdkvhostuserclient"
 int port_add(struct kind_env *env, struct attachment *at, const char *type, struct error *err);
 
 /* Removes the attachment's own port from OVS; one that is gone is fine. */

@@ -40,11 +40,15 @@ static int look_at_part(struct kind_env *env, struct attachment *at, struct erro
     if (rc == 0) {
         at->mac = record.mac;
         record_clear(&record);
-        rc = at->kind->outside ? link_peek(env->host, at->host_name, &info)
-                               : link_peek(at->pod, at->device, &info);
+        rc = at->kind->no_device ? at->kind->look(env, at)
+             : at->kind->outside ? link_peek(env->host, at->host_name, &info)
+                                 : link_peek(at->pod, at->device, &info);
     }
     if (rc < 0) {
         return error_set(err, -ESTALE, "part %" PRIu64 " of the pool is gone", at->part);
+    }
+    if (at->kind->no_device) {
+        return 0;
     }
     at->ifindex = info.ifindex;
     at->mtu = info.mtu;

@@ -79,7 +79,7 @@ static int port_make(struct kind_env *env, const struct attachment *at, bool *re
     struct ovs_port_spec spec = {
         .bridge = conf->bridge,
         .name = conf->port,
-        .type = "internal",
+        .type = PORT_INTERNAL,
         .mtu = (int)conf->mtu,
         .tag = conf->vlan,
         .owner = {.network = at->key.network, .instance = env->instance},
@@ -216,17 +216,33 @@ static int renew_port(struct kind_env *env, const struct attachment *at,
     return rc < 0 ? rc : kind_env_port_add(env, &at->conf, spec, ret_ofport, err);
 }
 
+/* ovs-vswitchd's own words for a type that it does not have are of no use. */
+static int explain_vhost(struct kind_env *env, const struct attachment *at, int rc,
+                         struct error *err)
+{
+    struct error why;
+    struct ovsdb *db;
+
+    if (kind_env_ovs(env, &at->conf, &db, &why) == 0 &&
+        ovs_bridge_vhost(db, at->conf.bridge, env->deadline_ns, &why) == -ENOTSUP) {
+        *err = why;
+        rc = why.errnum;
+    }
+    return rc;
+}
+
 int port_add(struct kind_env *env, struct attachment *at, const char *type, struct error *err)
 {
     int ofport = 0;
-    bool internal = !strcmp(type, "internal");
+    bool internal = !strcmp(type, PORT_INTERNAL), vhost = !strcmp(type, PORT_VHOST);
     char mac[MAC_TEXT_MAX];
     struct ovs_port_spec spec = {
         .bridge = at->conf.bridge,
         .name = at->host_name,
         .type = type,
         .mac = internal ? mac_format(&at->mac, mac) : NULL,
-        .mtu = internal ? (int)at->conf.mtu : 0,
+        .vhost_path = vhost ? at->socket_path : NULL,
+        .mtu = internal || vhost ? (int)at->conf.mtu : 0,
         .tag = at->conf.vlan,
         .trunks = at->conf.trunks,
         .n_trunks = at->conf.n_trunks,
@@ -235,6 +251,10 @@ int port_add(struct kind_env *env, struct attachment *at, const char *type, stru
 
     int rc = kind_env_port_add(env, &at->conf, &spec, &ofport, err);
 
+    if (vhost) {
+        at->ofport = (unsigned)ofport;
+        return rc == -EREMOTEIO ? explain_vhost(env, at, rc, err) : rc;
+    }
     if (rc == 0 && (rc = port_is_stale(env, at, internal, err)) > 0) {
         rc = renew_port(env, at, &spec, &ofport, err);
         if (rc == 0 && (rc = port_is_stale(env, at, internal, err)) > 0) {

@@ -137,6 +137,9 @@ static json_t *made_to_json(const struct attachment *at)
     if (json && at->has_host_end) {
         json_object_set_new(json, "hostDevice", json_string(at->host_name));
     }
+    if (json && at->socket_path[0]) {
+        json_object_set_new(json, "socketPath", json_string(at->socket_path));
+    }
     return json;
 }
 

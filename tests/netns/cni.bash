@@ -6,6 +6,7 @@
 AGENT_MODE=${SLUICE_AGENT:-}
 PLUGIN=$SLUICE_BUILD/cmd/sluice-cni-standalone
 [ -z "$AGENT_MODE" ] || PLUGIN=${DIR:-}/thin/sluice-cni
+HOST_OVS=${HOST_OVS:-} # options of the host's Open vSwitch
 LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
 
 # The bridge's datapath: netdev or system. The tests are the same.
@@ -41,7 +42,7 @@ host_up() {
 }
 
 ovs_up() {
-    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0 --datapath $DATAPATH
+    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0 --datapath $DATAPATH $HOST_OVS
 }
 
 # For teardown_file.
@@ -266,7 +267,7 @@ leases() {
 # What attachments have made on the host, tenants' ports too: one a line, nothing when clean.
 host_left() {
     find "$DIR/i/attachments" -mindepth 1 2>/dev/null
-    find "$DIR/i/pool" -mindepth 1 2>/dev/null
+    find "$DIR/i/pool" "$DIR/i/vhost" -mindepth 1 2>/dev/null
     find "$DIR/i" -name '*.tmp*'
     devices "$HOST" | grep -vxE 'br0|ovs-(netdev|system)'
     vsctl list-ports br0
@@ -324,7 +325,7 @@ host_check() {
             in_netns "$HOST" ip link del "$name"
         done
         umount "$DIR"/i/pool/* 2>/dev/null || true
-        rm -rf "$DIR/i/attachments" "$DIR/i/ipam" "$DIR/i/pool"
+        rm -rf "$DIR/i/attachments" "$DIR/i/ipam" "$DIR/i/pool" "$DIR/i/vhost"
     fi
     rm -rf "$DIR/i/ipam" "$DIR/host-local"
     return $failed
