@@ -218,7 +218,7 @@ modes_of() { # KIND
 }
 
 @test "DEL and GC: twice, without the namespace, without a record, of what is not listed" {
-    make_pods a b
+    make_pods a b c
     for kind in $KINDS; do
         conf $kind
         add a
@@ -241,8 +241,10 @@ modes_of() { # KIND
         (change_conf '.["cni.dev/valid-attachments"] = [{"containerID": "b", "ifname": "eth0"}]' &&
             cni GC x)
         no_device a
-        pings b "$kept"
+        add c
+        pings c "$kept"
         del b
+        del c
     done
     assert_clean
 }
@@ -252,7 +254,7 @@ modes_of() { # KIND
     for kind in $KINDS; do
         conf $kind
         add a
-        (change_conf '.name = "net2" | .ipam.subnet = "10.2.0.0/24"' && add a CNI_IFNAME=eth1 &&
+        (change_conf '.name = "net2" | .ipam.subnet = "10.2.0.0/24" | del(.ipam.routes)' && add a CNI_IFNAME=eth1 &&
             del a CNI_IFNAME=eth1)
         link_of a .address
         del a
