@@ -54,6 +54,7 @@ void bpf_jump_if_word(struct bpf_code *code, int op, int dst, uint32_t value, in
 void bpf_jump_if_reg(struct bpf_code *code, int op, int dst, int src, int label);
 
 void bpf_call(struct bpf_code *code, int helper);
+void bpf_exit(struct bpf_code *code); /* with register 0 */
 void bpf_return(struct bpf_code *code, int32_t value);
 
 /* Four or two bytes as a program sees them in memory. */

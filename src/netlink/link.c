@@ -106,6 +106,9 @@ void link_put_create(struct netlink *nl, const struct link_spec *spec)
     put_kind_data(nl, spec);
     attr_nest_end(nl, nest);
     message_end(nl);
+    if (spec->netns_fd < 0) {
+        message_creates(nl);
+    }
 }
 
 static const char *change_what(const struct link_change *change)

@@ -238,7 +238,22 @@ static void start_batch(struct netlink *nl)
     nl->n_messages = 0;
     nl->used = 0;
     nl->overflow = false;
+    nl->creates = 0;
     nl->work = FUNNEL_CHANGE;
+}
+
+/* Kernels before 6.2 don't tell about the device that a message made. */
+static void find_created(struct netlink *nl)
+{
+    for (unsigned i = 0; i < nl->n_messages; i++) {
+        struct netlink_answer *answer = &nl->answers[i];
+        struct link_info info;
+
+        if ((nl->creates >> i & 1) && answer->errnum == 0 && !answer->ifindex &&
+            link_peek(nl, answer->name, &info) == 0) {
+            answer->ifindex = info.ifindex;
+        }
+    }
 }
 
 int netlink_send(struct netlink *nl, struct netlink_answer *ret_answers, struct error *err)
@@ -261,6 +276,7 @@ int netlink_send(struct netlink *nl, struct netlink_answer *ret_answers, struct 
         }
     }
     if (ret_answers) {
+        find_created(nl);
         memcpy(ret_answers, nl->answers, nl->n_messages * sizeof(*ret_answers));
     }
     start_batch(nl);

@@ -7,7 +7,6 @@
 #include "ovs/batcher-internal.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -346,19 +345,6 @@ static void *run(void *cookie)
     }
 }
 
-/* Starts the thread with all signals blocked: they are other threads' business. */
-static int start_thread(struct ovs_batcher *b)
-{
-    sigset_t all, before;
-    int rc;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = -pthread_create(&b->thread, NULL, run, b);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
-}
-
 static void batcher_free(struct ovs_batcher *b)
 {
     ovsdb_close(b->db);
@@ -389,9 +375,9 @@ int ovs_batcher_start(const char *socket_path, struct ovs_batcher **ret, struct 
     TAILQ_INIT(&b->doubtful);
     TAILQ_INIT(&b->committed);
     TAILQ_INIT(&b->failed);
-    b->path = strdup(str_has_prefix(socket_path, "unix:") ? socket_path + 5 : socket_path);
+    b->path = strdup(ovs_socket_plain(socket_path));
     b->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    rc = !b->path ? -ENOMEM : b->event_fd < 0 ? -errno : start_thread(b);
+    rc = !b->path ? -ENOMEM : b->event_fd < 0 ? -errno : ovs_thread_start(&b->thread, run, b);
     if (rc < 0) {
         batcher_free(b);
         return error_sys(err, rc, "start the batcher of OVSDB at %s", socket_path);

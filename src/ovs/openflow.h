@@ -45,14 +45,14 @@ struct flow {
     uint32_t meter; /* 0: none */
     bool write_metadata;
     uint64_t metadata;
-    uint8_t goto_table; /* 0: none */
+    uint8_t goto_table;                 /* 0: none */
     uint32_t outputs[FLOW_OUTPUTS_MAX]; /* FLOW_PORT_*, or a port's number */
 };
 
 /* Drops what goes past a rate. */
 struct flow_meter {
-    uint32_t id;         /* 1 .. 0xffff0000 */
-    uint64_t rate_bps;   /* bits per second; 1 kbit/s is the smallest step */
+    uint32_t id;       /* 1 .. 0xffff0000 */
+    uint64_t rate_bps; /* bits per second; 1 kbit/s is the smallest step */
     uint64_t burst_bits;
 };
 
@@ -66,7 +66,9 @@ struct flow_set {
     size_t n_flows;
     const struct flow_meter *meters; /* made, or changed to this, before the flows */
     size_t n_meters;
-    const uint32_t *old_meters; /* removed after the flows are; those that are not there are fine */
+    /* Removed after the flows are, and with them whatever flows go through them; those that are
+     * not there are fine. */
+    const uint32_t *old_meters;
     size_t n_old_meters;
 };
 
@@ -95,8 +97,9 @@ bool openflow_usable(const struct openflow *of);
  * Makes all n sets true in one bundle (ordered, atomic: all or nothing of the flows) and returns
  * after the barrier: they hold now. On failure ret_failed (may be NULL) is the index of the set
  * that the switch refused, or n when it was none of them in particular; err has the switch's
- * reason in words, the flow in the notation of ovs-ofctl(8). -EREMOTEIO refused, -ETIMEDOUT,
- * -ECONNRESET and the like: connect anew.
+ * reason in words, the flow in the notation of ovs-ofctl(8). -EREMOTEIO: refused; nothing was
+ * changed, meters included (unless err says that an old meter could not be removed). -ETIMEDOUT,
+ * -ECONNRESET and the like: connect anew; what holds is not known, so apply again, or remove.
  */
 int openflow_apply(struct openflow *of, const struct flow_set *sets, size_t n, int64_t deadline_ns,
                    size_t *ret_failed, struct error *err);
@@ -117,21 +120,49 @@ const char *flow_format(const struct flow *flow, char *buf, size_t size);
 
 /*
  * Sets of many threads through one connection to one bridge: what arrives while a commit is under
- * way goes into the next. A set that the switch refuses fails only its caller.
+ * way goes into the next. A set that the switch refuses fails only its caller. When the connection
+ * is lost the sets that wait are tried again on the next one, for some seconds if none comes about.
  */
 struct flow_batcher;
 
-int flow_batcher_start(const char *socket_path, struct flow_batcher **ret, struct error *err);
-void flow_batcher_stop(struct flow_batcher *batcher); /* what waits fails with -ECANCELED */
+struct flow_batcher_hooks {
+    /*
+     * Called on every connection, the first one included, before anything is sent on it: a switch
+     * that was restarted has lost all flows and meters. In the batcher's own thread, so that it
+     * must neither block nor call the batcher. With this hook lost connections are made anew at
+     * once, else when there is something to be sent.
+     */
+    void (*on_connect)(void *cookie, bool first);
+    void *cookie;
+};
 
-/* As openflow_apply for one set; blocks until it holds. Any number of threads may call. */
+/* hooks may be NULL. Connects in its own time: that there is no switch is told by apply. */
+int flow_batcher_start(const char *socket_path, const struct flow_batcher_hooks *hooks,
+                       struct flow_batcher **ret, struct error *err);
+
+/* What waits fails with -ECANCELED; of what was under way it is not known whether it holds. */
+void flow_batcher_stop(struct flow_batcher *batcher);
+
+/*
+ * As openflow_apply for one set; blocks until it holds, at most until the deadline. Any number of
+ * threads may call. Sets of one cookie are done in the order in which they came. -ETIMEDOUT:
+ * it may hold later all the same, if err says so. -EAGAIN: too many flows wait already.
+ */
 int flow_batcher_apply(struct flow_batcher *batcher, const struct flow_set *set,
                        int64_t deadline_ns, struct error *err);
+
+/* Whether a switch is connected now. */
+bool flow_batcher_connected(struct flow_batcher *batcher);
 
 #define FLOW_BATCH_SIZES 12
 
 struct flow_batcher_counts {
-    uint64_t bundles, sets, flows, failed, refused, retried, reconnects;
+    uint64_t bundles;     /* sent, whatever became of them */
+    uint64_t sets, flows; /* that hold */
+    uint64_t failed;      /* sets: refused by the switch, late or canceled */
+    uint64_t refused;     /* sets: too many waited */
+    uint64_t retried;     /* sets: sent again because of another's failure, or a lost connection */
+    uint64_t reconnects;
     uint64_t sizes[FLOW_BATCH_SIZES]; /* bundles of at most 1, 2, 4, ... sets; last: more */
 };
 

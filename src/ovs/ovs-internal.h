@@ -5,6 +5,19 @@
 #include "ovs/ovs.h"
 
 #include <poll.h>
+#include <pthread.h>
+
+/* ---- socket.c ---- */
+
+const char *ovs_socket_plain(const char *socket_path); /* without "unix:" in front */
+
+/* Connects to a daemon's socket; waits while its backlog is full. peer, "OVSDB", is for messages.
+ */
+int ovs_socket_connect(const char *peer, const char *socket_path, int64_t deadline_ns, int *ret_fd,
+                       struct error *err);
+
+/* Starts a thread with all signals blocked: they are other threads' business. */
+int ovs_thread_start(pthread_t *ret, void *(*run)(void *cookie), void *cookie);
 
 /* ---- ovsdb.c ---- */
 

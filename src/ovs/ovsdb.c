@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define READ_SIZE 65536
@@ -59,28 +58,6 @@ int ovsdb_frame_scan(struct ovsdb_frame *frame, const char *data, size_t len, si
 
 /* ---- connection ---- */
 
-/* connect() that waits for room in the listener's backlog, which 400 clients at once fill. */
-static int connect_until(int fd, const struct sockaddr_un *address, int64_t deadline_ns)
-{
-    for (;;) {
-        int left_ms = clock_left_ms(deadline_ns);
-        struct timeval left = {.tv_sec = left_ms / 1000, .tv_usec = left_ms % 1000 * 1000};
-
-        if (left_ms == 0) {
-            return -ETIMEDOUT;
-        }
-        if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &left, sizeof(left)) < 0) {
-            return -errno;
-        }
-        if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0) {
-            return 0;
-        }
-        if (errno != EINTR && errno != EAGAIN) {
-            return -errno;
-        }
-    }
-}
-
 int ovsdb_attach(int fd, const char *path, struct ovsdb **ret)
 {
     autoovsdb struct ovsdb *db = calloc(1, sizeof(*db));
@@ -101,29 +78,13 @@ int ovsdb_attach(int fd, const char *path, struct ovsdb **ret)
 int ovsdb_connect(const char *socket_path, int64_t deadline_ns, struct ovsdb **ret,
                   struct error *err)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const char *path = str_has_prefix(socket_path, "unix:") ? socket_path + 5 : socket_path;
-    autoclose int fd = -1;
-    int rc;
+    const char *path = ovs_socket_plain(socket_path);
+    int fd, rc = ovs_socket_connect("OVSDB", socket_path, deadline_ns, &fd, err);
 
-    if (*path != '/') {
-        return error_set(err, -EINVAL,
-                         "OVSDB socket \"%s\": must be \"unix:/PATH\" or an absolute path",
-                         socket_path);
+    if (rc < 0) {
+        return rc;
     }
-    if (str_copy(address.sun_path, sizeof(address.sun_path), path) < 0) {
-        return error_set(err, -ENAMETOOLONG,
-                         "OVSDB socket %s: the path has %zu bytes; a unix socket's may have %zu",
-                         path, strlen(path), sizeof(address.sun_path) - 1);
-    }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return error_sys(err, -errno, "connect to OVSDB at %s: socket", path);
-    }
-    rc = connect_until(fd, &address, deadline_ns);
-    if (rc == 0) {
-        rc = ovsdb_attach(take_fd(&fd), path, ret);
-    }
+    rc = ovsdb_attach(fd, path, ret);
     return rc < 0 ? error_sys(err, rc, "connect to OVSDB at %s", path) : 0;
 }
 

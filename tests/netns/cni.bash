@@ -6,21 +6,39 @@
 AGENT_MODE=${SLUICE_AGENT:-}
 PLUGIN=$SLUICE_BUILD/cmd/sluice-cni-standalone
 [ -z "$AGENT_MODE" ] || PLUGIN=${DIR:-}/thin/sluice-cni
-BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-internal'
 LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
+
+# The bridge's datapath: netdev or system. The tests are the same.
+DATAPATH=${SLUICE_DATAPATH:-netdev}
+BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap'
+[ $DATAPATH = system ] || BRIDGE_KINDS+=' ovs-internal'
+
+has_datapath() {
+    [ $DATAPATH != system ] || kernel_has openvswitch
+}
+
+# For setup: skips the test where host_up has made no host.
+need_host() {
+    need_root
+    has_datapath || needs_kernel openvswitch
+}
 
 # For setup_file: sets and exports HOST and DIR; the instance is $DIR/i, its bridge br0.
 host_up() {
-    [ "$(id -u)" = 0 ] || return 0
+    [ "$(id -u)" = 0 ] && has_datapath || return 0
     export HOST=sluice-h$$ DIR
     DIR=$(mktemp -d /tmp/sluice-cni-XXXXXX)
     ip netns add "$HOST"
     in_netns "$HOST" ip link set lo up
-    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+    ovs_up
     if [ -n "$AGENT_MODE" ]; then
         thin_plugin
         agent_up
     fi
+}
+
+ovs_up() {
+    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0 --datapath $DATAPATH
 }
 
 # For teardown_file.
@@ -149,9 +167,10 @@ cannot_ping() {
 
 # Sets CONF: a network of kind $1, changed by the jq filter $2.
 conf() {
-    CONF=$(jq -cn --arg kind "$1" --arg dir "$DIR" '{cniVersion: "1.1.0", name: "net", type: $kind,
-        bridge: "br0", sluiceDir: "\($dir)/i", ipam: {type: "host-local", subnet: "10.1.0.0/24",
-        dataDir: "\($dir)/host-local", routes: [{dst: "0.0.0.0/0"}]}} | '"${2:-.}")
+    CONF='{"cniVersion":"1.1.0","name":"net","type":"'$1'","bridge":"br0","sluiceDir":"'$DIR'/i",'
+    CONF+='"ipam":{"type":"host-local","subnet":"10.1.0.0/24","dataDir":"'$DIR'/host-local",'
+    CONF+='"routes":[{"dst":"0.0.0.0/0"}]}}'
+    [ -z "${2:-}" ] || change_conf --arg kind "$1" --arg dir "$DIR" "$2"
 }
 
 change_conf() { # JQ FILTER, and arguments of jq before it
@@ -159,13 +178,13 @@ change_conf() { # JQ FILTER, and arguments of jq before it
 }
 
 # Runs the plugin with CONF in the host's namespace; standard error goes to $DIR/stderr. With
-# KILL_AT=N it is killed at its N-th system call: see kill_steps.c.
+# KILL_AT=N it is killed at its N-th step: see kill_steps.c, of which KILL_BY is an option.
 cni() { # COMMAND POD [VARIABLE=VALUE...]
     local command=$1 pod=$2 rc=0
     shift 2
     in_netns "$HOST" env -i PATH="$PATH" CNI_COMMAND="$command" CNI_CONTAINERID="$pod" \
         CNI_NETNS="$(netns_path "$pod")" CNI_IFNAME=eth0 CNI_PATH="$CNI_PLUGINS" "$@" \
-        ${KILL_AT:+"$SLUICE_BUILD/tests/netns/kill_steps" "$KILL_AT"} "$PLUGIN" <<<"$CONF" \
+        ${KILL_AT:+"$SLUICE_BUILD/tests/netns/kill_steps" $KILL_BY "$KILL_AT"} "$PLUGIN" <<<"$CONF" \
         2>"$DIR/stderr" || rc=$?
     check_not_alone && return $rc
 }
@@ -173,7 +192,7 @@ cni() { # COMMAND POD [VARIABLE=VALUE...]
 # ADD that must work: its answer goes to ADDED, the first address without its prefix to IP.
 add() { # POD [VARIABLE=VALUE...]
     ADDED=$(cni ADD "$@") || { echo "$ADDED"; return 1; }
-    IP=$(jq -r '.ips[0].address // "" | sub("/.*"; "")' <<<"$ADDED")
+    [[ $ADDED =~ \"address\":\ *\"([^\"/]*) ]] && IP=${BASH_REMATCH[1]} || IP=
 }
 
 # DEL that must work and say nothing.
@@ -229,7 +248,7 @@ host_left() {
     find "$DIR/i/attachments" -mindepth 1 2>/dev/null
     find "$DIR/i/pool" -mindepth 1 2>/dev/null
     find "$DIR/i" -name '*.tmp*'
-    devices "$HOST" | grep -vxE 'br0|ovs-netdev'
+    devices "$HOST" | grep -vxE 'br0|ovs-(netdev|system)'
     vsctl list-ports br0
     leases
 }
@@ -269,7 +288,7 @@ host_check() {
     for name in $(ip netns list | awk -v p="$HOST-$BATS_TEST_NUMBER-" 'index($1, p) == 1 {print $1}'); do
         ip netns del "$name"
     done
-    [ -S "$DIR/i/ovs/db.sock" ] || in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+    [ -S "$DIR/i/ovs/db.sock" ] || ovs_up
     if [ -n "$(vsctl list-ports br0)" ]; then
         gc_all || failed=1
     fi
@@ -280,7 +299,7 @@ host_check() {
         for name in $(vsctl list-ports br0); do
             vsctl --no-wait del-port "$name"
         done
-        for name in $(devices "$HOST" | grep -vxE 'br0|ovs-netdev'); do
+        for name in $(devices "$HOST" | grep -vxE 'br0|ovs-(netdev|system)'); do
             in_netns "$HOST" ip link del "$name"
         done
         umount "$DIR"/i/pool/* 2>/dev/null || true
