@@ -94,6 +94,7 @@ void bpf_packet_skip_extensions(const struct bpf_packet *p, int icmp, int other)
 
 int bpf_table_new(const char *name, uint32_t key_size, uint32_t value_size, uint32_t entries,
                   int *ret_fd, struct error *err);
+int bpf_table_add(int fd, const void *key, const void *value); /* -EEXIST; -E2BIG: it is full */
 int bpf_table_put(int fd, const void *key, const void *value); /* new or instead; negative errno */
 int bpf_table_get(int fd, const void *key, void *ret_value);   /* -ENOENT */
 int bpf_table_delete(int fd, const void *key);                 /* -ENOENT */

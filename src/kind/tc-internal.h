@@ -66,9 +66,5 @@ int tc_port_find(struct kind_env *env, const struct attachment *at, struct tc_sw
 int tc_port_ensure(struct kind_env *env, const struct attachment *at, struct tc_switch *ret,
                    struct error *err);
 
-/* Whether the port's device is there, up, and leads to the switch that was found. */
-int tc_port_check(struct kind_env *env, const struct attachment *at, const struct tc_switch *sw,
-                  struct error *err);
-
-/* Removes the port's devices when no record uses it. */
-int tc_port_gc(struct kind_env *env, const struct attachment *at, struct error *err);
+/* -ESTALE when the port's devices are not there and up, or OVS does not have it. */
+int tc_port_check(struct kind_env *env, const struct attachment *at, struct error *err);

@@ -84,8 +84,8 @@ static struct tcmsg bpf_filter_header(unsigned ifindex, bool egress)
     };
 }
 
-void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
-                         const char *name)
+static void put_bpf(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
+                    const char *name, uint16_t flags)
 {
     struct tcmsg qdisc = {
         .tcm_family = AF_UNSPEC,
@@ -99,8 +99,8 @@ void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int 
     message_begin(nl, RTM_NEWQDISC, NLM_F_CREATE, &qdisc, sizeof(qdisc), "add qdisc", "clsact");
     attr_put_string(nl, TCA_KIND, "clsact");
     message_end(nl);
-    message_begin(nl, RTM_NEWTFILTER, NLM_F_CREATE, &filter, sizeof(filter), "add BPF filter",
-                  name);
+    message_begin(nl, RTM_NEWTFILTER, NLM_F_CREATE | flags, &filter, sizeof(filter),
+                  "add BPF filter", name);
     attr_put_string(nl, TCA_KIND, "bpf");
     options = attr_nest_begin(nl, TCA_OPTIONS);
     attr_put_u32(nl, TCA_BPF_FD, (uint32_t)prog_fd);
@@ -108,6 +108,19 @@ void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int 
     attr_put_u32(nl, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
     attr_nest_end(nl, options);
     message_end(nl);
+}
+
+void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
+                         const char *name)
+{
+    put_bpf(nl, ifindex, egress, prog_fd, name, 0);
+}
+
+int tc_bpf_add(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,
+               struct error *err)
+{
+    put_bpf(nl, ifindex, egress, prog_fd, name, NLM_F_EXCL);
+    return netlink_send(nl, NULL, err);
 }
 
 int tc_bpf_put(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,

@@ -5,13 +5,6 @@
 load helpers
 load cni
 
-if [ -z "$(type -t needs_kernel)" ]; then
-    needs_kernel() { # DEVICE KIND
-        unshare -n sh -c "ip link add p0 type veth peer name p1 &&
-            ip link add link p0 name d type $1" 2>/dev/null 3>&- || skip "this kernel has no $1"
-    }
-fi
-
 KINDS='ovs-ipvlan ovs-ipvtap'
 
 setup_file() {
@@ -25,8 +18,7 @@ teardown_file() {
 setup() {
     need_root
     need ovs-vswitchd ovs-vsctl jq ping
-    needs_kernel ipvlan
-    needs_kernel ipvtap
+    needs_kernel ipvlan ipvtap
 }
 
 teardown() {
