@@ -54,6 +54,7 @@ void bpf_jump_if_word(struct bpf_code *code, int op, int dst, uint32_t value, in
 void bpf_jump_if_reg(struct bpf_code *code, int op, int dst, int src, int label);
 
 void bpf_call(struct bpf_code *code, int helper);
+void bpf_exit(struct bpf_code *code); /* with register 0 */
 void bpf_return(struct bpf_code *code, int32_t value);
 
 /* Four or two bytes as a program sees them in memory. */
@@ -64,10 +65,36 @@ uint16_t bpf_half(const void *bytes);
  * are in err. */
 int bpf_code_load(struct bpf_code *code, const char *name, int *ret_fd, struct error *err);
 
+/* ---- code that reads packets (packet.c) ---- */
+
+/* Registers that are kept through calls, a place on the stack, and a label. */
+struct bpf_packet {
+    struct bpf_code *code;
+    int skb;    /* the packet */
+    int at;     /* how far it was read, in bytes */
+    int type;   /* what comes there: an EtherType in network order, or a protocol of IPv6 */
+    int buffer; /* 4 bytes of the stack, aligned */
+    int bad;    /* for a packet that ends too early, or has too many headers */
+};
+
+/* Copies len bytes that stand offset behind `at` to a place on the stack. Registers 0 to 5 go. */
+void bpf_packet_read(const struct bpf_packet *p, int offset, int to, int len);
+
+/* Moves past VLAN tags, of which there may be two: to what comes behind, or a third tag. */
+void bpf_packet_skip_tags(const struct bpf_packet *p);
+
+/*
+ * Moves past IPv6's extension headers, the first of which is `type`: at the label icmp is the
+ * beginning of an ICMPv6 message, at the label other anything else, which may be the middle of a
+ * packet. Does not fall through.
+ */
+void bpf_packet_skip_extensions(const struct bpf_packet *p, int icmp, int other);
+
 /* ---- tables: hash maps (table.c) ---- */
 
 int bpf_table_new(const char *name, uint32_t key_size, uint32_t value_size, uint32_t entries,
                   int *ret_fd, struct error *err);
+int bpf_table_add(int fd, const void *key, const void *value); /* -EEXIST; -E2BIG: it is full */
 int bpf_table_put(int fd, const void *key, const void *value); /* new or instead; negative errno */
 int bpf_table_get(int fd, const void *key, void *ret_value);   /* -ENOENT */
 int bpf_table_delete(int fd, const void *key);                 /* -ENOENT */

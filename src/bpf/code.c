@@ -117,10 +117,15 @@ void bpf_call(struct bpf_code *code, int helper)
     add(code, BPF_JMP | BPF_CALL, 0, 0, 0, helper);
 }
 
+void bpf_exit(struct bpf_code *code)
+{
+    add(code, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+}
+
 void bpf_return(struct bpf_code *code, int32_t value)
 {
     bpf_set(code, BPF_REG_0, value);
-    add(code, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+    bpf_exit(code);
 }
 
 uint32_t bpf_word(const void *bytes)

@@ -40,7 +40,7 @@ int bpf_table_new(const char *name, uint32_t key_size, uint32_t value_size, uint
     return 0;
 }
 
-static int on_element(int command, int fd, const void *key, const void *value)
+static int on_element(int command, int fd, const void *key, const void *value, uint64_t flags)
 {
     union bpf_attr attr;
 
@@ -48,25 +48,31 @@ static int on_element(int command, int fd, const void *key, const void *value)
     attr.map_fd = (uint32_t)fd;
     attr.key = (uintptr_t)key;
     attr.value = (uintptr_t)value; /* next_key is the same field */
+    attr.flags = flags;
     return bpf_command(command, &attr, sizeof(attr));
+}
+
+int bpf_table_add(int fd, const void *key, const void *value)
+{
+    return on_element(BPF_MAP_UPDATE_ELEM, fd, key, value, BPF_NOEXIST);
 }
 
 int bpf_table_put(int fd, const void *key, const void *value)
 {
-    return on_element(BPF_MAP_UPDATE_ELEM, fd, key, value);
+    return on_element(BPF_MAP_UPDATE_ELEM, fd, key, value, 0);
 }
 
 int bpf_table_get(int fd, const void *key, void *ret_value)
 {
-    return on_element(BPF_MAP_LOOKUP_ELEM, fd, key, ret_value);
+    return on_element(BPF_MAP_LOOKUP_ELEM, fd, key, ret_value, 0);
 }
 
 int bpf_table_delete(int fd, const void *key)
 {
-    return on_element(BPF_MAP_DELETE_ELEM, fd, key, NULL);
+    return on_element(BPF_MAP_DELETE_ELEM, fd, key, NULL, 0);
 }
 
 int bpf_table_next(int fd, const void *key, void *ret_key)
 {
-    return on_element(BPF_MAP_GET_NEXT_KEY, fd, key, ret_key);
+    return on_element(BPF_MAP_GET_NEXT_KEY, fd, key, ret_key, 0);
 }

@@ -413,6 +413,9 @@ static void find_pod(struct kind_env *env, struct attachment *at)
             str_copy(at->ovs_socket, sizeof(at->ovs_socket), record.ovs_socket) == 0) {
             at->conf.socket_file = at->ovs_socket;
         }
+        if (record.port[0] && str_copy(at->port_name, sizeof(at->port_name), record.port) == 0) {
+            at->conf.port = at->port_name; /* whatever the configuration says by now */
+        }
         at->netns_path = record.netns_path;
         if (!at->pod && record.netns_path[0] && record_of_this_boot(&record) &&
             attachment_open_pod(env, at, NULL) == 0 &&

@@ -158,6 +158,9 @@ int attachment_gc(struct kind_env *env, struct attachment *at,
         rc = attachment_delegate(at, "GC", NULL, &later);
         note(&sweep, rc, &later);
     }
+    if (at->kind->gc) {
+        note(&sweep, at->kind->gc(env, at, &later), &later);
+    }
     if (at->kind->needs_bridge) {
         note(&sweep, police_gc(env, &at->conf, false, &later), &later);
     }

@@ -154,6 +154,9 @@ struct kind {
      */
     int (*look)(struct kind_env *env, struct attachment *at);
 
+    /* What GC has to do besides DEL, before it looks at tenants' ports. May be NULL. */
+    int (*gc)(struct kind_env *env, struct attachment *at, struct error *err);
+
     /* A descriptor of an outside device, as a VM wants it; -EBUSY while another has it. */
     int (*open)(struct kind_env *env, const struct attachment *at, int *ret_fd, struct error *err);
 
@@ -162,7 +165,8 @@ struct kind {
 };
 
 extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_ipvlan,
-    kind_ovs_ipvtap, kind_ovs_internal, kind_ovs_vhost, kind_ovs_dev_pool, kind_loopback;
+    kind_ovs_ipvtap, kind_ovs_tc_routing, kind_ovs_internal, kind_ovs_vhost, kind_ovs_dev_pool,
+    kind_loopback;
 
 /* All kinds, NULL at the end. */
 extern const struct kind *const kinds[];
@@ -425,6 +429,15 @@ int pod_name_free(struct attachment *at, struct error *err);
  */
 int pod_device_delete(struct attachment *at, struct error *err);
 
+/*
+ * Makes a veth of MTU at->mtu, both ends in one message, sent from inside the pod, each at once
+ * where it belongs: at->device and at->host_name. Sets ifindex, host_mac and has_host_end.
+ */
+int veth_make(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* Puts into env->host's batch what sets the host's end up, with its alias. */
+void veth_put_up(struct kind_env *env, const struct attachment *at);
+
 /* Deletes a device of the host's namespace by name; one that is gone is fine. */
 int host_device_delete(struct kind_env *env, const char *name, struct error *err);
 
@@ -434,6 +447,13 @@ int host_device_check(struct kind_env *env, const char *name, struct error *err)
 /* The tenant's port: its device, up, made if need be. Sets parent's ifindex and MTU. */
 int port_ensure(struct kind_env *env, const struct attachment *at, struct link_info *ret,
                 struct error *err);
+
+/*
+ * Makes the tenant's port in OVS (type "" or "internal"), or finds that it is there and is what the
+ * configuration says; *ret_ours: it is marked ours.
+ */
+int port_make(struct kind_env *env, const struct attachment *at, const char *type, bool *ret_ours,
+              struct error *err);
 
 /* Whether OVS answers, and, when the configuration names a datapath, the bridge has it (-EINVAL).
  */
@@ -457,6 +477,9 @@ int port_check(struct kind_env *env, const struct attachment *at, const char *na
  * port must not go between the two.
  */
 int port_lock(const struct kind_env *env, bool shared, int *ret_fd, struct error *err);
+
+/* The alias of a device that was made for a tenant's port, by which port_gc finds it. */
+void port_device_alias(const struct kind_env *env, const char *port, char alias[KIND_ALIAS_MAX]);
 
 /* Removes tenants' ports marked ours that no record uses (bridge NULL: of all bridges). */
 int port_gc(struct kind_env *env, const struct kind_conf *conf, struct error *err);

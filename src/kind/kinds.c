@@ -5,8 +5,17 @@
 #include <string.h>
 
 const struct kind *const kinds[] = {
-    &kind_ovs,          &kind_ovs_macvlan, &kind_ovs_macvtap,  &kind_ovs_ipvlan, &kind_ovs_ipvtap,
-    &kind_ovs_internal, &kind_ovs_vhost,   &kind_ovs_dev_pool, &kind_loopback,   NULL,
+    &kind_ovs,
+    &kind_ovs_macvlan,
+    &kind_ovs_macvtap,
+    &kind_ovs_ipvlan,
+    &kind_ovs_ipvtap,
+    &kind_ovs_tc_routing,
+    &kind_ovs_internal,
+    &kind_ovs_vhost,
+    &kind_ovs_dev_pool,
+    &kind_loopback,
+    NULL,
 };
 
 const struct kind *kind_find(const char *type)

@@ -71,16 +71,15 @@ int port_check_switch(struct kind_env *env, const struct kind_conf *conf, struct
     return rc;
 }
 
-/* Makes the port in OVS, or finds that it is there and is what the configuration says. */
-static int port_make(struct kind_env *env, const struct attachment *at, bool *ret_ours,
-                     struct error *err)
+int port_make(struct kind_env *env, const struct attachment *at, const char *type, bool *ret_ours,
+              struct error *err)
 {
     const struct kind_conf *conf = &at->conf;
     struct ovs_port_spec spec = {
         .bridge = conf->bridge,
         .name = conf->port,
-        .type = PORT_INTERNAL,
-        .mtu = (int)conf->mtu,
+        .type = type,
+        .mtu = *type ? (int)conf->mtu : 0,
         .tag = conf->vlan,
         .owner = {.network = at->key.network, .instance = env->instance},
     };
@@ -153,7 +152,7 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
     if (rc < 0 && rc != -ENODEV) {
         return rc;
     }
-    rc = port_make(env, at, &ours, err);
+    rc = port_make(env, at, "internal", &ours, err);
     if (rc == 0) {
         rc = wait_device(env, at->conf.port, ret, err);
     }
@@ -336,13 +335,55 @@ int port_lock(const struct kind_env *env, bool shared, int *ret_fd, struct error
     return rc < 0 ? error_sys(err, rc, "lock %s", path ? path : "ports") : 0;
 }
 
+static int port_unused(const struct kind_env *env, const char *name, bool *ret, struct error *err)
+{
+    struct port_use use = {.name = name};
+    int rc = record_list(env->instance, note_use, &use, err);
+
+    *ret = !use.used;
+    return rc;
+}
+
+/* Of two parts, so that it is no attachment's. */
+void port_device_alias(const struct kind_env *env, const char *port, char alias[KIND_ALIAS_MAX])
+{
+    size_t used = strlen(attachment_alias_prefix(env->instance, alias));
+
+    snprintf(alias + used, KIND_ALIAS_MAX - used, "port/%s", port);
+}
+
+struct device_sweep {
+    struct kind_env *env;
+    struct error *err;
+};
+
+/* A device that was made for a tenant's port: of an internal port it is OVS's to remove. */
+static int sweep_port_device(const struct link_info *info, void *cookie)
+{
+    struct device_sweep *sweep = cookie;
+    char prefix[KIND_ALIAS_MAX];
+    bool unused;
+    int rc;
+
+    port_device_alias(sweep->env, "", prefix);
+    if (!str_has_prefix(info->alias, prefix)) {
+        return 0;
+    }
+    rc = port_unused(sweep->env, info->alias + strlen(prefix), &unused, sweep->err);
+    return rc < 0 || !unused ? rc : host_device_delete(sweep->env, info->name, sweep->err);
+}
+
 int port_gc(struct kind_env *env, const struct kind_conf *conf, struct error *err)
 {
     autoclose int lock = -1;
     struct ovs_ports found = {0};
     struct ovsdb *db;
+    struct device_sweep sweep = {env, err};
     int rc = port_lock(env, false, &lock, err);
 
+    if (rc == 0) {
+        rc = link_list(env->host, sweep_port_device, &sweep, err);
+    }
     if (rc == 0) {
         rc = kind_env_ovs(env, conf, &db, err);
     }
@@ -351,15 +392,15 @@ int port_gc(struct kind_env *env, const struct kind_conf *conf, struct error *er
     }
     for (size_t i = 0; rc == 0 && i < found.n; i++) {
         const struct ovs_port *port = &found.ports[i];
-        struct port_use use = {.name = port->name};
+        bool unused;
 
         if (port->owner.container_id || !port->owner.instance ||
             strcmp(port->owner.instance, env->instance) != 0 ||
             (conf->bridge && strcmp(port->bridge, conf->bridge) != 0)) {
             continue;
         }
-        rc = record_list(env->instance, note_use, &use, err);
-        if (rc == 0 && !use.used) {
+        rc = port_unused(env, port->name, &unused, err);
+        if (rc == 0 && unused) {
             rc = ovs_ports_del(db, &port->name, 1, true, env->deadline_ns, err);
         }
     }

@@ -11,6 +11,7 @@
 #include <linux/veth.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/sockios.h>
 #include <sys/ioctl.h>
 
 int mac_parse(const char *text, struct mac_addr *ret)
@@ -269,14 +270,16 @@ int link_peek(struct netlink *nl, const char *name, struct link_info *ret)
     return 0;
 }
 
-int link_tx_checksum_off(struct netlink *nl, const char *name, struct error *err)
+int link_no_checksum_offload(struct netlink *nl, const char *name, struct error *err)
 {
-    struct ethtool_value value = {.cmd = ETHTOOL_STXCSUM};
-    struct ifreq request = {.ifr_data = (void *)&value};
+    struct ethtool_value off = {.cmd = ETHTOOL_STXCSUM, .data = 0};
+    struct ifreq request = {.ifr_data = (char *)&off};
 
-    return str_copy(request.ifr_name, sizeof(request.ifr_name), name) < 0 ||
-                   ioctl(netlink_fd(nl), SIOCETHTOOL, &request) < 0
-               ? error_sys(err, -errno, "turn off transmit checksum offload of %s", name)
+    if (str_copy(request.ifr_name, sizeof(request.ifr_name), name) < 0) {
+        return error_set(err, -ENODEV, "device name %s is too long", name);
+    }
+    return ioctl(netlink_fd(nl), SIOCETHTOOL, &request) < 0
+               ? error_sys(err, -errno, "switch off checksum offload of device %s", name)
                : 0;
 }
 

@@ -182,9 +182,8 @@ int link_get(struct netlink *nl, unsigned ifindex, const char *name, struct link
  */
 int link_peek(struct netlink *nl, const char *name, struct link_info *ret);
 
-/* What a device sends has its checksum, and is no larger than its MTU: for those who read it as it
- * is. */
-int link_tx_checksum_off(struct netlink *nl, const char *name, struct error *err);
+/* What a device sends has its checksum already, and is no larger than its MTU allows. */
+int link_no_checksum_offload(struct netlink *nl, const char *name, struct error *err);
 
 /* Every device of the namespace: for GC, clean and doctor. A negative return of visit stops. */
 int link_list(struct netlink *nl, int (*visit)(const struct link_info *info, void *cookie),
@@ -257,6 +256,10 @@ void filter_put_redirect(struct netlink *nl, unsigned ifindex, unsigned to_ifind
 void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
                          const char *name);
 int tc_bpf_put(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,
+               struct error *err);
+
+/* The same, but only where there was none put: else -EEXIST. */
+int tc_bpf_add(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,
                struct error *err);
 
 struct tc_bpf_info {

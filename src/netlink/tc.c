@@ -85,12 +85,12 @@ static struct tcmsg bpf_filter_header(unsigned ifindex, bool egress)
 }
 
 static void put_bpf_filter(struct netlink *nl, const struct tcmsg *filter, int prog_fd,
-                           const char *name)
+                           const char *name, uint16_t flags)
 {
     size_t options;
 
-    message_begin(nl, RTM_NEWTFILTER, NLM_F_CREATE, filter, sizeof(*filter), "add BPF filter",
-                  name);
+    message_begin(nl, RTM_NEWTFILTER, NLM_F_CREATE | flags, filter, sizeof(*filter),
+                  "add BPF filter", name);
     attr_put_string(nl, TCA_KIND, "bpf");
     options = attr_nest_begin(nl, TCA_OPTIONS);
     attr_put_u32(nl, TCA_BPF_FD, (uint32_t)prog_fd);
@@ -100,8 +100,8 @@ static void put_bpf_filter(struct netlink *nl, const struct tcmsg *filter, int p
     message_end(nl);
 }
 
-void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
-                         const char *name)
+static void put_bpf(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
+                    const char *name, uint16_t flags)
 {
     struct tcmsg qdisc = {
         .tcm_family = AF_UNSPEC,
@@ -114,7 +114,20 @@ void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int 
     message_begin(nl, RTM_NEWQDISC, NLM_F_CREATE, &qdisc, sizeof(qdisc), "add qdisc", "clsact");
     attr_put_string(nl, TCA_KIND, "clsact");
     message_end(nl);
-    put_bpf_filter(nl, &filter, prog_fd, name);
+    put_bpf_filter(nl, &filter, prog_fd, name, flags);
+}
+
+void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
+                         const char *name)
+{
+    put_bpf(nl, ifindex, egress, prog_fd, name, 0);
+}
+
+int tc_bpf_add(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,
+               struct error *err)
+{
+    put_bpf(nl, ifindex, egress, prog_fd, name, NLM_F_EXCL);
+    return netlink_send(nl, NULL, err);
 }
 
 int tc_bpf_put(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,
@@ -401,11 +414,11 @@ int tc_guard_put(struct netlink *nl, unsigned ifindex, bool below_tbf, int prog_
     int rc;
 
     put_guard_qdisc(nl, ifindex, below_tbf);
-    put_bpf_filter(nl, &filter, prog_fd, name);
+    put_bpf_filter(nl, &filter, prog_fd, name, 0);
     rc = netlink_send(nl, NULL, err);
     if (rc < 0) {
         /* The kernel can't change an htb that is there, not even to what it is. */
-        put_bpf_filter(nl, &filter, prog_fd, name);
+        put_bpf_filter(nl, &filter, prog_fd, name, 0);
         rc = netlink_send(nl, NULL, NULL) == 0 ? 0 : rc;
     }
     return rc;

@@ -2,8 +2,7 @@
 /*
  * The guard of a pod's device: the rules by which SOURCE in flows.c tells a pod's own packets, as a
  * BPF program. It is for kinds whose pods are switched below OVS, where no flow sees who sends.
- * The pod's addresses are constants of its program. Packets are read by copies, because a pod's
- * virtual machine decides how they lie in memory.
+ * The pod's addresses are constants of its program.
  */
 #include "bpf/bpf.h"
 #include "policy/policy-internal.h"
@@ -16,8 +15,6 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#define VLAN_TAGS_MAX   2
-#define IPV6_EXT_MAX    6 /* headers between IPv6's and what it carries; more is nobody's good */
 #define IPV6_SOURCE     8 /* within the header */
 #define IPV6_HEADER_LEN 40
 
@@ -29,6 +26,7 @@ enum { ETHERNET = -22, BUFFER = -64 };
 
 struct guard {
     struct bpf_code code;
+    struct bpf_packet packet;
     const struct mac_addr *mac;
     const struct ip_addr *ips;
     size_t n_ips;
@@ -36,23 +34,6 @@ struct guard {
     bool has[2]; /* IPv4, IPv6 */
     int pass, drop;
 };
-
-/* Copies packet bytes from AT + offset to the stack; a packet that ends before is dropped. */
-static void read_packet(struct guard *g, int offset, int to, int len)
-{
-    struct bpf_code *c = &g->code;
-
-    bpf_move(c, BPF_REG_1, PACKET);
-    bpf_move(c, BPF_REG_2, AT);
-    if (offset) {
-        bpf_math_with(c, BPF_ADD, BPF_REG_2, offset);
-    }
-    bpf_move(c, BPF_REG_3, BPF_REG_10);
-    bpf_math_with(c, BPF_ADD, BPF_REG_3, to);
-    bpf_set(c, BPF_REG_4, len);
-    bpf_call(c, BPF_FUNC_skb_load_bytes);
-    bpf_jump_if(c, BPF_JNE, BPF_REG_0, 0, g->drop);
-}
 
 /* Drops unless the six bytes at a place of the stack (aligned) are the pod's MAC. */
 static void need_mac(struct guard *g, int at)
@@ -65,30 +46,11 @@ static void need_mac(struct guard *g, int at)
     bpf_jump_if(c, BPF_JNE, BPF_REG_1, bpf_half(g->mac->bytes + 4), g->drop);
 }
 
-/* Two tags at most; what has more has a type that nobody knows, and is dropped with it. */
-static void skip_tags(struct guard *g)
-{
-    struct bpf_code *c = &g->code;
-    int end = bpf_label(c);
-
-    for (int i = 0; i < VLAN_TAGS_MAX; i++) {
-        int tag = bpf_label(c);
-
-        bpf_jump_if(c, BPF_JEQ, TYPE, htons(ETH_P_8021Q), tag);
-        bpf_jump_if(c, BPF_JNE, TYPE, htons(ETH_P_8021AD), end);
-        bpf_place(c, tag);
-        read_packet(g, 0, BUFFER, 4);
-        bpf_load(c, BPF_H, TYPE, BPF_REG_10, BUFFER + 2);
-        bpf_math_with(c, BPF_ADD, AT, 4);
-    }
-    bpf_place(c, end);
-}
-
 static void check_ipv4(struct guard *g)
 {
     struct bpf_code *c = &g->code;
 
-    read_packet(g, 12, BUFFER, 4);
+    bpf_packet_read(&g->packet, 12, BUFFER, 4);
     bpf_load(c, BPF_W, BPF_REG_1, BPF_REG_10, BUFFER);
     for (size_t i = 0; i < g->n_ips; i++) {
         if (g->ips[i].family == AF_INET) {
@@ -105,7 +67,7 @@ static void check_arp(struct guard *g)
     enum { SENDER_MAC = 8, SENDER_IP = 14 };
     struct bpf_code *c = &g->code;
 
-    read_packet(g, 0, BUFFER, SENDER_IP + 4);
+    bpf_packet_read(&g->packet, 0, BUFFER, SENDER_IP + 4);
     bpf_load(c, BPF_W, BPF_REG_1, BPF_REG_10, BUFFER);
     bpf_jump_if_word(c, BPF_JNE, BPF_REG_1, bpf_word(kind), g->drop);
     bpf_load(c, BPF_H, BPF_REG_1, BPF_REG_10, BUFFER + 4);
@@ -158,39 +120,12 @@ static void check_advertisement(struct guard *g)
 {
     struct bpf_code *c = &g->code;
 
-    read_packet(g, 0, BUFFER, 1);
+    bpf_packet_read(&g->packet, 0, BUFFER, 1);
     bpf_load(c, BPF_B, BPF_REG_1, BPF_REG_10, BUFFER);
     bpf_jump_if(c, BPF_JNE, BPF_REG_1, ND_NEIGHBOR_ADVERT, g->pass);
-    read_packet(g, 8, BUFFER, 16);
+    bpf_packet_read(&g->packet, 8, BUFFER, 16);
     jump_if_own_ipv6(g, BUFFER, g->pass);
     bpf_jump(c, g->drop);
-}
-
-/* One header further. The first of a packet's fragments says what it is, the others can't. */
-static void skip_extension(struct guard *g, int icmp)
-{
-    struct bpf_code *c = &g->code;
-    int options = bpf_label(c), next = bpf_label(c), fragment = bpf_label(c);
-
-    bpf_jump_if(c, BPF_JEQ, TYPE, IPPROTO_ICMPV6, icmp);
-    bpf_jump_if(c, BPF_JEQ, TYPE, IPPROTO_FRAGMENT, fragment);
-    bpf_jump_if(c, BPF_JEQ, TYPE, IPPROTO_HOPOPTS, options);
-    bpf_jump_if(c, BPF_JEQ, TYPE, IPPROTO_ROUTING, options);
-    bpf_jump_if(c, BPF_JNE, TYPE, IPPROTO_DSTOPTS, g->pass);
-    bpf_place(c, options);
-    read_packet(g, 0, BUFFER, 2);
-    bpf_load(c, BPF_B, BPF_REG_1, BPF_REG_10, BUFFER + 1);
-    bpf_math_with(c, BPF_ADD, BPF_REG_1, 1);
-    bpf_math_with(c, BPF_LSH, BPF_REG_1, 3);
-    bpf_math(c, BPF_ADD, AT, BPF_REG_1);
-    bpf_jump(c, next);
-    bpf_place(c, fragment);
-    read_packet(g, 0, BUFFER, 4);
-    bpf_load(c, BPF_H, BPF_REG_1, BPF_REG_10, BUFFER + 2);
-    bpf_jump_if(c, BPF_JSET, BPF_REG_1, htons(0xfff8), g->pass);
-    bpf_math_with(c, BPF_ADD, AT, 8);
-    bpf_place(c, next);
-    bpf_load(c, BPF_B, TYPE, BPF_REG_10, BUFFER);
 }
 
 static void check_ipv6(struct guard *g)
@@ -199,17 +134,14 @@ static void check_ipv6(struct guard *g)
     struct bpf_code *c = &g->code;
     int own = bpf_label(c), icmp = bpf_label(c);
 
-    read_packet(g, 0, BUFFER, IPV6_SOURCE + 16);
+    bpf_packet_read(&g->packet, 0, BUFFER, IPV6_SOURCE + 16);
     jump_if_own_ipv6(g, BUFFER + IPV6_SOURCE, own);
     jump_if_ipv6(g, &nobody, own); /* "has anybody my address?" (RFC 4862) */
     bpf_jump(c, g->drop);
     bpf_place(c, own);
     bpf_load(c, BPF_B, TYPE, BPF_REG_10, BUFFER + 6);
     bpf_math_with(c, BPF_ADD, AT, IPV6_HEADER_LEN);
-    for (int i = 0; i < IPV6_EXT_MAX; i++) {
-        skip_extension(g, icmp);
-    }
-    bpf_jump_if(c, BPF_JNE, TYPE, IPPROTO_ICMPV6, g->drop);
+    bpf_packet_skip_extensions(&g->packet, icmp, g->pass);
     bpf_place(c, icmp);
     check_advertisement(g);
 }
@@ -220,7 +152,7 @@ static void check_addresses(struct guard *g)
     int ipv4 = bpf_label(c), ipv6 = bpf_label(c), arp = bpf_label(c);
 
     bpf_load(c, BPF_H, TYPE, BPF_REG_10, ETHERNET + 2 * ETH_ALEN);
-    skip_tags(g);
+    bpf_packet_skip_tags(&g->packet); /* a third one is of no type that passes */
     if (g->has[0]) {
         bpf_jump_if(c, BPF_JEQ, TYPE, htons(ETH_P_IP), ipv4);
         bpf_jump_if(c, BPF_JEQ, TYPE, htons(ETH_P_ARP), arp);
@@ -254,9 +186,10 @@ int policy_guard_load(const struct mac_addr *mac, const struct ip_addr *ips, siz
     bpf_code_begin(c);
     g.pass = bpf_label(c);
     g.drop = bpf_label(c);
+    g.packet = (struct bpf_packet){c, PACKET, AT, TYPE, BUFFER, g.drop};
     bpf_move(c, PACKET, BPF_REG_1);
     bpf_set(c, AT, 0);
-    read_packet(&g, 0, ETHERNET, ETH_HLEN);
+    bpf_packet_read(&g.packet, 0, ETHERNET, ETH_HLEN);
     bpf_set(c, AT, ETH_HLEN);
     need_mac(&g, ETHERNET + ETH_ALEN);
     if (n_ips) {

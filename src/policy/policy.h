@@ -59,6 +59,9 @@ bool policy_tenant_any(const struct policy *policy);
 
 /* ---- flows ---- */
 
+/* The IPv6 link-local address that a device makes of its MAC. */
+struct ip_addr policy_link_local(const struct mac_addr *mac);
+
 /*
  * Cookies: 16 bits that say Sluice, 12 of the instance, 36 of the key. Under POLICY_COOKIE_MASK
  * all of an instance are what policy_cookie gives for no key (n 0).

@@ -11,7 +11,7 @@ LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
 
 # The bridge's datapath: netdev or system. The tests are the same.
 DATAPATH=${SLUICE_DATAPATH:-netdev}
-BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap'
+BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-tc-routing'
 [ $DATAPATH = system ] || BRIDGE_KINDS+=' ovs-internal'
 # Those that are tested with packets under rules and rates; all of them by the agent, which is quicker.
 POLICY_KINDS='ovs ovs-macvlan'
