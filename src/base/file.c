@@ -2,10 +2,10 @@
 /* Files and directories. */
 #include "base/base.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -155,22 +155,63 @@ int dir_make(const char *path, mode_t mode)
     return mkdir(path, mode) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+static int remove_at(int parent, const char *name, dev_t device);
+
+/* Removes what is in a directory, whose descriptor it takes over. */
+static int empty_dir(int fd, dev_t device)
 {
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path) < 0 && errno != ENOENT ? -errno : 0;
+    const struct dirent *entry;
+    DIR *dir = fdopendir(fd);
+    int rc = dir ? 0 : -errno;
+
+    if (!dir) {
+        close(fd);
+        return rc;
+    }
+    while (rc == 0 && (entry = readdir(dir))) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            rc = remove_at(fd, entry->d_name, device);
+        }
+    }
+    closedir(dir);
+    return rc;
+}
+
+/* Directories of another device than that are not entered. Files are not asked: on an overlay they
+ * may have another than their directory. */
+static int remove_at(int parent, const char *name, dev_t device)
+{
+    struct stat st;
+    int rc = unlinkat(parent, name, 0) < 0 ? -errno : 0, fd;
+
+    if (rc != -EISDIR) {
+        return rc == -ENOENT ? 0 : rc;
+    }
+    fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        rc = -errno;
+    } else if (st.st_dev == device) {
+        rc = empty_dir(take_fd(&fd), device);
+    } else {
+        rc = 0;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (rc == 0 && unlinkat(parent, name, AT_REMOVEDIR) < 0) {
+        rc = -errno;
+    }
+    return rc == -ENOENT ? 0 : rc;
 }
 
 int dir_remove(const char *path)
 {
-    int rc = nftw(path, remove_one, 32, FTW_DEPTH | FTW_MOUNT | FTW_PHYS);
+    struct stat st;
 
-    if (rc == -1) {
+    if (lstat(path, &st) < 0) {
         return errno == ENOENT ? 0 : -errno;
     }
-    return rc;
+    return remove_at(AT_FDCWD, path, st.st_dev);
 }
 
 int file_lock(const char *path, bool shared, int *ret_fd)

@@ -21,6 +21,13 @@ static int move_device(struct kind_env *env, struct attachment *at, struct error
     if (rc < 0) {
         return rc;
     }
+    if (!strcmp(info.kind, "openvswitch")) {
+        /* ovs-vswitchd knows it by its name, and makes another when that is gone. */
+        return error_set(err, -EINVAL,
+                         "bridge %s has the kernel's datapath, whose ports must keep their names: "
+                         "kind ovs-internal is for datapath netdev",
+                         at->conf.bridge);
+    }
     change.ifindex = info.ifindex;
     link_put_change(env->host, &change);
     rc = netlink_send(env->host, NULL, err);
@@ -40,7 +47,7 @@ static int add(struct kind_env *env, struct attachment *at, struct error *err)
     int rc = pod_name_free(at, err); /* the move would fail only after the port was made */
 
     if (rc == 0) {
-        rc = port_add(env, at, "internal", err);
+        rc = port_add(env, at, PORT_INTERNAL, err);
     }
     attachment_span(env, at, "cni.ovs", t0, rc);
     if (rc < 0) {
@@ -60,7 +67,10 @@ static int del(struct kind_env *env, struct attachment *at, struct error *err)
     if (rc == 0) {
         rc = pod_device_delete(at, err);
     }
-    return rc < 0 ? rc : host_device_delete(env, at->host_name, err);
+    if (rc == 0) {
+        rc = host_device_delete(env, at->host_name, err);
+    }
+    return rc == -EOPNOTSUPP ? 0 : rc; /* the kernel's datapath, where it goes with the port */
 }
 
 static int check(struct kind_env *env, struct attachment *at, struct error *err)

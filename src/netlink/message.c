@@ -65,6 +65,13 @@ void message_end(struct netlink *nl)
     }
 }
 
+void message_creates(struct netlink *nl)
+{
+    if (!nl->overflow) {
+        nl->creates |= (uint64_t)1 << (nl->n_messages - 1);
+    }
+}
+
 void attr_put(struct netlink *nl, uint16_t type, const void *data, size_t len)
 {
     struct nlattr *attr = reserve(nl, NLA_HDRLEN + len);

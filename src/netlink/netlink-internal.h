@@ -15,6 +15,9 @@ void message_begin(struct netlink *nl, uint16_t type, uint16_t flags, const void
                    size_t header_len, const char *what, const char *name);
 void message_end(struct netlink *nl);
 
+/* The message begun last makes the device that it names, in the socket's own namespace. */
+void message_creates(struct netlink *nl);
+
 void attr_put(struct netlink *nl, uint16_t type, const void *data, size_t len);
 void attr_put_u8(struct netlink *nl, uint16_t type, uint8_t value);
 void attr_put_u16(struct netlink *nl, uint16_t type, uint16_t value);
@@ -43,6 +46,9 @@ void attr_string(const struct nlattr *attr, char *dst, size_t size);
 int netlink_query(struct netlink *nl, bool dump,
                   int (*visit)(const struct nlmsghdr *message, void *cookie), void *cookie,
                   struct error *err);
+
+/* As netlink_open, but a NETLINK_GENERIC socket. */
+int netlink_open_generic(int netns_fd, struct netlink **ret, struct error *err);
 
 int netlink_fd(const struct netlink *nl);
 

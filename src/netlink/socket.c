@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The rtnetlink socket: one send for a batch, an answer for each message. */
+/* The netlink socket: one send for a batch, an answer for each message. */
 #include "netlink/socket.h"
 
 #include <errno.h>
@@ -14,10 +14,10 @@
 /* Answers to a full batch of creations with their devices' descriptions: more than the default. */
 #define RECEIVE_QUEUE (1 << 20)
 
-static int open_socket(int *ret_fd, struct error *err)
+static int open_socket(int protocol, int *ret_fd, struct error *err)
 {
     static const int options[] = {NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK};
-    autoclose int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    autoclose int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
     struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
     int on = 1, size = RECEIVE_QUEUE;
 
@@ -52,7 +52,7 @@ int netlink_attach(int fd, struct netlink **ret, struct error *err)
     return 0;
 }
 
-int netlink_open(int netns_fd, struct netlink **ret, struct error *err)
+static int open_in(int netns_fd, int protocol, struct netlink **ret, struct error *err)
 {
     autoclose int fd = -1;
     int saved = -1, rc;
@@ -63,11 +63,21 @@ int netlink_open(int netns_fd, struct netlink **ret, struct error *err)
             return rc;
         }
     }
-    rc = open_socket(&fd, err);
+    rc = open_socket(protocol, &fd, err);
     if (netns_fd >= 0 && netns_leave(&saved) < 0) {
         return error_set(err, -EIO, "cannot get back to the first network namespace");
     }
     return rc < 0 ? rc : netlink_attach(take_fd(&fd), ret, err);
+}
+
+int netlink_open(int netns_fd, struct netlink **ret, struct error *err)
+{
+    return open_in(netns_fd, NETLINK_ROUTE, ret, err);
+}
+
+int netlink_open_generic(int netns_fd, struct netlink **ret, struct error *err)
+{
+    return open_in(netns_fd, NETLINK_GENERIC, ret, err);
 }
 
 int netlink_open_at(int netns_fd, int home_fd, struct netlink **ret, struct error *err)
@@ -78,7 +88,7 @@ int netlink_open_at(int netns_fd, int home_fd, struct netlink **ret, struct erro
     if (rc < 0) {
         return rc;
     }
-    rc = open_socket(&fd, err);
+    rc = open_socket(NETLINK_ROUTE, &fd, err);
     if (netns_enter(home_fd, NULL, NULL) < 0) {
         return error_set(err, -EIO, "cannot get back to the first network namespace");
     }
@@ -228,7 +238,22 @@ static void start_batch(struct netlink *nl)
     nl->n_messages = 0;
     nl->used = 0;
     nl->overflow = false;
+    nl->creates = 0;
     nl->work = FUNNEL_CHANGE;
+}
+
+/* Kernels before 6.2 don't tell about the device that a message made. */
+static void find_created(struct netlink *nl)
+{
+    for (unsigned i = 0; i < nl->n_messages; i++) {
+        struct netlink_answer *answer = &nl->answers[i];
+        struct link_info info;
+
+        if ((nl->creates >> i & 1) && answer->errnum == 0 && !answer->ifindex &&
+            link_peek(nl, answer->name, &info) == 0) {
+            answer->ifindex = info.ifindex;
+        }
+    }
 }
 
 int netlink_send(struct netlink *nl, struct netlink_answer *ret_answers, struct error *err)
@@ -251,6 +276,7 @@ int netlink_send(struct netlink *nl, struct netlink_answer *ret_answers, struct 
         }
     }
     if (ret_answers) {
+        find_created(nl);
         memcpy(ret_answers, nl->answers, nl->n_messages * sizeof(*ret_answers));
     }
     start_batch(nl);

@@ -10,6 +10,7 @@ struct netlink {
     unsigned n_messages;
     size_t used, message_start;
     bool overflow;
+    uint64_t creates;      /* which messages make a device in the socket's own namespace */
     enum funnel_work work; /* of the batch being filled */
     struct funnel *funnel; /* NULL: none */
     bool unusable;         /* answers were lost: what is still to come can't be told apart */

@@ -78,7 +78,7 @@ static json_t *select_rows(const char *table, const char *const *names, size_t n
 /* The four operations that make a bridge with its own port, and hang it into the root row. */
 #define BRIDGE_OPS 4
 #define BRIDGE_ROW 2 /* which of them inserts the Bridge */
-static int put_bridge(json_t *ops, const char *name, size_t i)
+static int put_bridge(json_t *ops, const char *name, const char *datapath, size_t i)
 {
     char interface[24], port[24], bridge[24];
     autojson json_t *more = NULL;
@@ -95,7 +95,7 @@ static int put_bridge(json_t *ops, const char *name, size_t i)
                                          "named-uuid", interface)),
                   ovsdb_insert("Bridge", bridge,
                                json_pack("{s:s, s:s, s:s, s:b, s:[s, s]}", "name", name,
-                                         "datapath_type", "netdev", "fail_mode", "standalone",
+                                         "datapath_type", datapath, "fail_mode", "standalone",
                                          "mcast_snooping_enable", 0, "ports", "named-uuid", port)),
                   ovsdb_mutate("Open_vSwitch", json_array(), "bridges", "insert",
                                json_pack("[s, s]", "named-uuid", bridge)));
@@ -114,16 +114,18 @@ static bool named_before(const char *const *names, size_t i)
 
 /* Inserts what is missing, and waits until ovs-vswitchd has seen it. The new rows' uuids go
  * to made, also on failure. */
-static int insert_missing(struct ovsdb *db, const char *const *names, size_t n, int64_t deadline_ns,
-                          json_t *made, struct error *err)
+static int insert_missing(struct ovsdb *db, const struct ovs_private_options *options,
+                          int64_t deadline_ns, json_t *made, struct error *err)
 {
+    const char *const *names = options->bridges;
     autojson json_t *ops = json_array(), *found = NULL, *results = NULL;
-    size_t missing = 0;
+    size_t missing = 0, n = options->n_bridges;
     int rc = ovsdb_transact(db, select_rows("Bridge", names, n, "_uuid"), deadline_ns, &found, err);
 
     for (size_t i = 0; rc == 0 && i < n; i++) {
         if (json_array_size(ovsdb_rows(found, i)) == 0 && !named_before(names, i)) {
-            rc = put_bridge(ops, names[i], missing++);
+            rc = put_bridge(ops, names[i], options->datapath ? options->datapath : "netdev",
+                            missing++);
         }
     }
     if (rc == 0) {
@@ -182,19 +184,20 @@ static void remove_bridges(struct ovsdb *db, json_t *uuids, int64_t deadline_ns)
     }
 }
 
-int ovs_bridges_make(struct ovsdb *db, const char *dir, const char *const *names, size_t n,
+int ovs_bridges_make(struct ovsdb *db, const char *dir, const struct ovs_private_options *options,
                      int64_t deadline_ns, struct error *err)
 {
     autojson json_t *made = json_array();
     size_t log_from = log_size(dir);
     int rc;
 
-    if (n == 0) {
+    if (options->n_bridges == 0) {
         return 0;
     }
-    rc = insert_missing(db, names, n, deadline_ns, made, err);
+    rc = insert_missing(db, options, deadline_ns, made, err);
     if (rc == 0) {
-        rc = check_bridges(db, dir, log_from, names, n, deadline_ns, err);
+        rc = check_bridges(db, dir, log_from, options->bridges, options->n_bridges, deadline_ns,
+                           err);
     }
     if (rc < 0) {
         remove_bridges(db, made, clock_ns() + UNDO_NS);

@@ -181,9 +181,9 @@ const char *ovs_row_error(const json_t *row);
 
 /* ---- bridge.c ---- */
 
-/* Makes those bridges that are missing, with the userspace datapath, and checks that all work. On
- * failure those it made are gone again. dir is where ovs-vswitchd's log is. */
-int ovs_bridges_make(struct ovsdb *db, const char *dir, const char *const *names, size_t n,
+/* Makes those of options' bridges that are missing, and checks that all work. On failure those it
+ * made are gone again. dir is where ovs-vswitchd's log is. */
+int ovs_bridges_make(struct ovsdb *db, const char *dir, const struct ovs_private_options *options,
                      int64_t deadline_ns, struct error *err);
 
 /* ---- daemon.c ---- */
@@ -191,10 +191,11 @@ int ovs_bridges_make(struct ovsdb *db, const char *dir, const char *const *names
 struct ovs_daemon {
     const char *name;       /* as in /proc/PID/comm */
     const char *path;       /* program */
-    const char *options[3]; /* of its own; %s stands for the directory */
+    const char *options[4]; /* of its own; %s stands for the directory */
 };
 
-extern const struct ovs_daemon ovs_daemon_server, ovs_daemon_switch;
+/* The switch with DPDK is the same daemon by another program: either finds and stops both. */
+extern const struct ovs_daemon ovs_daemon_server, ovs_daemon_switch, ovs_daemon_switch_dpdk;
 
 /* pid of this directory's daemon, 0 when it does not run. Does not trust the pid file's text. */
 pid_t ovs_daemon_find(const struct ovs_daemon *daemon, const char *dir);
@@ -209,6 +210,43 @@ int ovs_daemon_stop(const struct ovs_daemon *daemon, const char *dir, int64_t de
 
 /* Network namespace that a process is in. */
 int ovs_daemon_netns(pid_t pid, int *ret_fd, struct error *err);
+
+/* ---- dpdk.c ---- */
+
+/*
+ * How many hugepages ovs-vswitchd is to have for DPDK, 0 for none: what was asked for (0: no
+ * matter) is put into the database, unless it runs already; then it must be what it has, else
+ * -EEXIST.
+ */
+int ovs_dpdk_settle(struct ovsdb *db, unsigned asked, bool running, int64_t deadline_ns,
+                    unsigned *ret_pages, struct error *err);
+
+/* ---- hugepages.c ---- */
+
+/*
+ * Sees to it that so many hugepages of 2 MB are free: those that are missing are added to the
+ * host's number, and noted in dir. Nobody else of us takes them while *ret_lock is open. Blocks;
+ * -ENOMEM when the kernel can't make them, -ENOTSUP when it knows none.
+ */
+int ovs_hugepages_reserve(const char *dir, unsigned wanted, int *ret_lock, struct error *err);
+
+/* Takes back what was added for dir; nothing, when nothing was. */
+int ovs_hugepages_return(const char *dir, struct error *err);
+
+/* ---- kernel.c ---- */
+
+/*
+ * Makes the kernel's datapath of the caller's namespace that of the OVS in dir, before its
+ * ovs-vswitchd is started; running: it is already. -EOPNOTSUPP when the kernel has none, -EBUSY
+ * when another OVS has it or ovs-vswitchd runs without.
+ */
+int ovs_kernel_claim(const char *dir, bool running, struct error *err);
+
+/* Whether it was claimed, be it in another boot. */
+bool ovs_kernel_used(const char *dir);
+
+/* Removes the datapath from a namespace, if it is this OVS's; ovs-vswitchd must be dead. */
+int ovs_kernel_remove(const char *dir, int netns_fd, struct error *err);
 
 /* ---- tap.c ---- */
 

@@ -6,21 +6,43 @@
 AGENT_MODE=${SLUICE_AGENT:-}
 PLUGIN=$SLUICE_BUILD/cmd/sluice-cni-standalone
 [ -z "$AGENT_MODE" ] || PLUGIN=${DIR:-}/thin/sluice-cni
-BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-internal'
+HOST_OVS=${HOST_OVS:-} # options of the host's Open vSwitch
 LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
+
+# The bridge's datapath: netdev or system. The tests are the same.
+DATAPATH=${SLUICE_DATAPATH:-netdev}
+BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-tc-routing'
+[ $DATAPATH = system ] || BRIDGE_KINDS+=' ovs-internal'
+# Those that are tested with packets under rules and rates; all of them by the agent, which is quicker.
+POLICY_KINDS='ovs ovs-macvlan'
+[ -z "$AGENT_MODE" ] || POLICY_KINDS=$BRIDGE_KINDS
+
+has_datapath() {
+    [ $DATAPATH != system ] || kernel_has openvswitch
+}
+
+# For setup: skips the test where host_up has made no host.
+need_host() {
+    need_root
+    has_datapath || needs_kernel openvswitch
+}
 
 # For setup_file: sets and exports HOST and DIR; the instance is $DIR/i, its bridge br0.
 host_up() {
-    [ "$(id -u)" = 0 ] || return 0
+    [ "$(id -u)" = 0 ] && has_datapath || return 0
     export HOST=sluice-h$$ DIR
     DIR=$(mktemp -d /tmp/sluice-cni-XXXXXX)
     ip netns add "$HOST"
     in_netns "$HOST" ip link set lo up
-    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+    ovs_up
     if [ -n "$AGENT_MODE" ]; then
         thin_plugin
         agent_up
     fi
+}
+
+ovs_up() {
+    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0 --datapath $DATAPATH $HOST_OVS
 }
 
 # For teardown_file.
@@ -106,6 +128,23 @@ vsctl() {
     ovs-vsctl --db="unix:$DIR/i/ovs/db.sock" --timeout=10 "$@"
 }
 
+ofctl() { # COMMAND [ARGUMENT...]
+    ovs-ofctl -O OpenFlow14 "$1" "unix:$DIR/i/ovs/br0.mgmt" "${@:2}"
+}
+
+ours() {
+    echo cookie=0x51ce000000000000/0xffff000000000000
+}
+
+# Our flows, one a line, and those of them that are not a tenant's mark.
+flows() { # [MATCH]
+    [ ! -S "$DIR/i/ovs/br0.mgmt" ] || ofctl dump-flows "$(ours)${1:+,$1}" | grep ' cookie=' || true
+}
+
+pod_flows() {
+    flows | grep -v 'table=53.* actions=drop' || true
+}
+
 # ---- pods: $1 is a short name, which is the container's ID too ----
 
 netns_name() {
@@ -149,9 +188,10 @@ cannot_ping() {
 
 # Sets CONF: a network of kind $1, changed by the jq filter $2.
 conf() {
-    CONF=$(jq -cn --arg kind "$1" --arg dir "$DIR" '{cniVersion: "1.1.0", name: "net", type: $kind,
-        bridge: "br0", sluiceDir: "\($dir)/i", ipam: {type: "host-local", subnet: "10.1.0.0/24",
-        dataDir: "\($dir)/host-local", routes: [{dst: "0.0.0.0/0"}]}} | '"${2:-.}")
+    CONF='{"cniVersion":"1.1.0","name":"net","type":"'$1'","bridge":"br0","sluiceDir":"'$DIR'/i",'
+    CONF+='"ipam":{"type":"host-local","subnet":"10.1.0.0/24","dataDir":"'$DIR'/host-local",'
+    CONF+='"routes":[{"dst":"0.0.0.0/0"}]}}'
+    [ -z "${2:-}" ] || change_conf --arg kind "$1" --arg dir "$DIR" "$2"
 }
 
 change_conf() { # JQ FILTER, and arguments of jq before it
@@ -159,13 +199,13 @@ change_conf() { # JQ FILTER, and arguments of jq before it
 }
 
 # Runs the plugin with CONF in the host's namespace; standard error goes to $DIR/stderr. With
-# KILL_AT=N it is killed at its N-th system call: see kill_steps.c.
+# KILL_AT=N it is killed at its N-th step: see kill_steps.c, of which KILL_BY is an option.
 cni() { # COMMAND POD [VARIABLE=VALUE...]
     local command=$1 pod=$2 rc=0
     shift 2
     in_netns "$HOST" env -i PATH="$PATH" CNI_COMMAND="$command" CNI_CONTAINERID="$pod" \
         CNI_NETNS="$(netns_path "$pod")" CNI_IFNAME=eth0 CNI_PATH="$CNI_PLUGINS" "$@" \
-        ${KILL_AT:+"$SLUICE_BUILD/tests/netns/kill_steps" "$KILL_AT"} "$PLUGIN" <<<"$CONF" \
+        ${KILL_AT:+"$SLUICE_BUILD/tests/netns/kill_steps" $KILL_BY "$KILL_AT"} "$PLUGIN" <<<"$CONF" \
         2>"$DIR/stderr" || rc=$?
     check_not_alone && return $rc
 }
@@ -173,7 +213,7 @@ cni() { # COMMAND POD [VARIABLE=VALUE...]
 # ADD that must work: its answer goes to ADDED, the first address without its prefix to IP.
 add() { # POD [VARIABLE=VALUE...]
     ADDED=$(cni ADD "$@") || { echo "$ADDED"; return 1; }
-    IP=$(jq -r '.ips[0].address // "" | sub("/.*"; "")' <<<"$ADDED")
+    [[ $ADDED =~ \"address\":\ *\"([^\"/]*) ]] && IP=${BASH_REMATCH[1]} || IP=
 }
 
 # DEL that must work and say nothing.
@@ -227,16 +267,17 @@ leases() {
 # What attachments have made on the host, tenants' ports too: one a line, nothing when clean.
 host_left() {
     find "$DIR/i/attachments" -mindepth 1 2>/dev/null
-    find "$DIR/i/pool" -mindepth 1 2>/dev/null
+    find "$DIR/i/pool" "$DIR/i/vhost" -mindepth 1 2>/dev/null
     find "$DIR/i" -name '*.tmp*'
-    devices "$HOST" | grep -vxE 'br0|ovs-netdev'
+    devices "$HOST" | grep -vxE 'br0|ovs-(netdev|system)'
     vsctl list-ports br0
+    flows
     leases
 }
 
 # The same but for tenants' ports, which DEL leaves to GC.
 pods_left() {
-    host_left | grep -vE '^st[0-9a-v]{13}$'
+    host_left | grep -vE '^st[0-9a-v]{13}$|table=53.* actions=drop'
 }
 
 nothing_left() {
@@ -269,7 +310,7 @@ host_check() {
     for name in $(ip netns list | awk -v p="$HOST-$BATS_TEST_NUMBER-" 'index($1, p) == 1 {print $1}'); do
         ip netns del "$name"
     done
-    [ -S "$DIR/i/ovs/db.sock" ] || in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+    [ -S "$DIR/i/ovs/db.sock" ] || ovs_up
     if [ -n "$(vsctl list-ports br0)" ]; then
         gc_all || failed=1
     fi
@@ -280,11 +321,11 @@ host_check() {
         for name in $(vsctl list-ports br0); do
             vsctl --no-wait del-port "$name"
         done
-        for name in $(devices "$HOST" | grep -vxE 'br0|ovs-netdev'); do
+        for name in $(devices "$HOST" | grep -vxE 'br0|ovs-(netdev|system)'); do
             in_netns "$HOST" ip link del "$name"
         done
         umount "$DIR"/i/pool/* 2>/dev/null || true
-        rm -rf "$DIR/i/attachments" "$DIR/i/ipam" "$DIR/i/pool"
+        rm -rf "$DIR/i/attachments" "$DIR/i/ipam" "$DIR/i/pool" "$DIR/i/vhost"
     fi
     rm -rf "$DIR/i/ipam" "$DIR/host-local"
     return $failed

@@ -14,7 +14,7 @@ teardown_file() {
 }
 
 setup() {
-    need_root
+    need_host
     need ovs-vswitchd ovs-vsctl jq ping
 }
 
@@ -34,6 +34,10 @@ addresses_of() { # POD [IFNAME]
 
 answered() { # JQ: of the pod's interface in ADD's answer
     jq -r ".interfaces[] | select(.sandbox) | $1" <<<"$ADDED"
+}
+
+answered_host() { # JQ: of the host's
+    jq -r "[.interfaces[] | select(.sandbox | not)][0] | $1" <<<"$ADDED"
 }
 
 # ---- ADD and DEL ----
@@ -64,6 +68,7 @@ answered() { # JQ: of the pod's interface in ADD's answer
 @test "the device is of the kind's sort" {
     make_pods a
     for pair in ovs:veth ovs-macvlan:macvlan ovs-macvtap:macvtap ovs-internal:tun; do
+        [[ " $BRIDGE_KINDS " = *" ${pair%:*} "* ]] || continue
         conf "${pair%:*}"
         add a
         [ "$(link_of a .linkinfo.info_kind)" = "${pair#*:}" ]
@@ -106,20 +111,19 @@ answered() { # JQ: of the pod's interface in ADD's answer
 }
 
 @test "pods on one bridge reach each other, of whatever kind they are" {
-    make_pods a b c d
-    i=0
-    for pair in a:ovs b:ovs-macvlan c:ovs-macvtap d:ovs-internal; do
-        conf "${pair#*:}"
-        add "${pair%:*}"
+    make_pods $BRIDGE_KINDS
+    for kind in $BRIDGE_KINDS; do
+        conf "$kind"
+        add "$kind"
         ips[i++]=$IP
     done
-    for from in a b c d; do
+    for from in $BRIDGE_KINDS; do
         for ip in "${ips[@]}"; do
-            [[ " $(addresses_of $from) " = *" $ip/"* ]] || pings $from "$ip"
+            [[ " $(addresses_of "$from") " = *" $ip/"* ]] || pings "$from" "$ip"
         done
     done
-    for pod in a b c d; do
-        del $pod
+    for pod in $BRIDGE_KINDS; do
+        del "$pod"
     done
     assert_clean
 }
@@ -157,6 +161,32 @@ answered() { # JQ: of the pod's interface in ADD's answer
         del a
         del b
     done
+    assert_clean
+}
+
+@test "a guest on a pool's tap is reached by pods of its tenant, and by no other's" {
+    need python3
+    make_pods a b c
+    conf ovs-dev-pool '.tenant = "red" | .vlan = 10'
+    pool=$CONF
+    add a
+    guest=$IP
+    in_netns "$HOST" "$BATS_TEST_DIRNAME/tap_guest.py" "$(answered_host .name)" "$(answered_host .mac)" \
+        "$guest" >"$DIR/out.guest" 2>&1 &
+    pid=$!
+    eventually grep -q ready "$DIR/out.guest" || { cat "$DIR/out.guest"; return 1; }
+    conf ovs '.tenant = "red" | .vlan = 10'
+    add b
+    conf ovs '.tenant = "blue" | .vlan = 20'
+    add c
+    pings b "$guest"
+    cannot_ping c "$guest"
+    del c
+    conf ovs '.tenant = "red" | .vlan = 10'
+    del b
+    kill $pid
+    CONF=$pool
+    del a
     assert_clean
 }
 
@@ -386,7 +416,7 @@ del_after() { # COMMAND...
         in_netns "$HOST" "$SLUICE" ovs down --instance "$DIR/i"
         del a
         [ ! -e "$DIR/i/attachments/a" ]
-        in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+        ovs_up
     done
 }
 

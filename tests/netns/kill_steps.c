@@ -2,10 +2,11 @@
 /*
  * Kills a program at a chosen step, for the tests of what a killed plugin leaves:
  *
- *     kill_steps N PROGRAM [ARGUMENT...]
+ *     kill_steps [-m] N PROGRAM [ARGUMENT...]
  *
  * runs the program under ptrace(2) and sends it SIGKILL as it enters its N-th system call after
- * execve, before the kernel has done anything of it. Exit status: 42 when it was killed, the
+ * execve, before the kernel has done anything of it; with -m as it leaves the N-th one that sent a
+ * message by a socket, before it could read an answer. Exit status: 42 when it was killed, the
  * program's own when it ended before. Processes that it starts are left alone.
  */
 #include "base/base.h"
@@ -15,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,10 +40,50 @@ static int finish(pid_t pid)
     return EXIT_KILLED;
 }
 
-/* The child is stopped at its execve. Its stops are a system call's entry and exit in turn. */
-static int count_steps(pid_t pid, int64_t n)
+static bool is_socket(pid_t pid, uint64_t fd)
 {
-    bool entry = true;
+    char path[64];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd/%llu", (int)pid, (unsigned long long)fd);
+    return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+static bool sends(pid_t pid, uint64_t number, uint64_t fd)
+{
+    switch (number) {
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_sendmmsg:
+        return true;
+    case SYS_write:
+    case SYS_writev:
+        return is_socket(pid, fd);
+    default:
+        return false;
+    }
+}
+
+/* Whether the stop that the child is at is one of those that are counted. *sending is kept from a
+ * system call's entry to its exit. */
+static bool is_step(pid_t pid, bool messages, bool *sending)
+{
+    struct __ptrace_syscall_info info = {0};
+
+    if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info), &info) < 0) {
+        return false;
+    }
+    if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
+        *sending = sends(pid, info.entry.nr, info.entry.args[0]);
+        return !messages;
+    }
+    return messages && info.op == PTRACE_SYSCALL_INFO_EXIT && *sending && info.exit.rval > 0;
+}
+
+/* The child is stopped at its execve. */
+static int count_steps(pid_t pid, bool messages, int64_t n)
+{
+    bool sending = false;
     int deliver = 0, status;
 
     for (;;) {
@@ -57,23 +100,23 @@ static int count_steps(pid_t pid, int64_t n)
         }
         if (WSTOPSIG(status) != (SIGTRAP | 0x80)) {
             deliver = WSTOPSIG(status);
-        } else {
-            if (entry && --n == 0) {
-                return finish(pid);
-            }
-            entry = !entry;
+        } else if (is_step(pid, messages, &sending) && --n == 0) {
+            return finish(pid);
         }
     }
 }
 
 int main(int argc, char **argv)
 {
+    bool messages = argc > 1 && !strcmp(argv[1], "-m");
     int64_t n;
     pid_t pid;
     int status;
 
+    argc -= messages;
+    argv += messages;
     if (argc < 3 || str_to_int64(argv[1], 1, INT32_MAX, &n) < 0) {
-        fprintf(stderr, "usage: kill_steps N PROGRAM [ARGUMENT...]\n");
+        fprintf(stderr, "usage: kill_steps [-m] N PROGRAM [ARGUMENT...]\n");
         return EXIT_TROUBLE;
     }
     pid = fork();
@@ -91,5 +134,5 @@ int main(int argc, char **argv)
     if (ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) < 0) {
         return fail("ptrace");
     }
-    return count_steps(pid, n);
+    return count_steps(pid, messages, n);
 }

@@ -15,7 +15,7 @@ teardown_file() {
 }
 
 setup() {
-    need_root
+    need_host
     need ovs-vswitchd ovs-vsctl jq ping python3
     PLUGIN=$DIR/thin/sluice-cni
     HELPER=
@@ -462,7 +462,7 @@ helper() {
     agent_call pool.drain '{"network": "net"}'
     kill -KILL "$(cat "$DIR/i/ovs/ovsdb-server.pid")"
     eventually eval '[ "$(grep -c "could not be removed" "$DIR/agent.log")" -ge 4 ] || pool_is 0 0 0'
-    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+    ovs_up
     drain
     assert_clean
 }
