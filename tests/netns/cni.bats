@@ -496,7 +496,7 @@ del_after() { # COMMAND...
             wait $work
             if [ $kind = ovs-dev-pool ]; then
                 device=$(jq -r '.interfaces[0].name' "$DIR/out.a")
-                in_netns "$HOST" ip link show "$device" | grep -q PROMISC # ovs-vswitchd has it
+                in_netns "$HOST" ip link show "$device" | grep -qE 'PROMISC|master ovs-system' # ovs-vswitchd has it
             else
                 pings b "$(jq -r '.ips[0].address | sub("/.*"; "")' "$DIR/out.a")"
             fi
