@@ -317,7 +317,7 @@ host_check() {
         ip netns del "$name"
     done
     [ -S "$DIR/i/ovs/db.sock" ] || ovs_up
-    if [ -n "$(vsctl list-ports br0)" ]; then
+    if [ -n "$(vsctl list-ports br0)" ] || devices "$HOST" | grep -q ^st; then
         gc_all || failed=1
     fi
     if ! eventually host_clean; then
