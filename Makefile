@@ -41,6 +41,7 @@ bench: all
 	benchmarks/gate/run $(BUILD)
 	benchmarks/pool/run $(BUILD)
 	benchmarks/rules/run $(BUILD)
+	benchmarks/tc-routing/run $(BUILD)
 
 install: all
 	meson install -C $(BUILD)

@@ -226,7 +226,7 @@ static enum lane lane_of(const struct cni_call *cni)
     if (!strcmp(cni->verb->name, "DEL")) {
         return LANE_REMOVE;
     }
-    if (strcmp(cni->verb->name, "ADD") != 0 || at->addresses == ADDRESSES_DELEGATED) {
+    if (strcmp(cni->verb->name, "ADD") != 0 || at->addresses == ADDRESSES_DELEGATED || at->cookie) {
         return LANE_SLOW;
     }
     /* These wait for ovs-vswitchd, which does for many at once what it does for one: a policy's

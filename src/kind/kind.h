@@ -128,12 +128,15 @@ struct kind {
     bool needs_bridge;        /* an OVS bridge must be named */
     bool own_port;            /* every attachment is an OVS port */
     bool has_port;            /* shares the tenant's OVS port */
-    bool port_mac;            /* and has that port's MAC address */
     bool plain;               /* no addresses, no record: the device is there already */
     bool outside;             /* its device stays with the host, and is handed over by descriptor */
     bool no_device;           /* nor there: a socket is told, which the VMM is to serve */
     bool guarded;             /* drops itself what a pod spoofs below the tenant's port */
     const char *const *parts; /* values of "poolType", the default first; NULL: none allowed */
+
+    /* Whether its device has the tenant's port's MAC address, and is told from its neighbours by
+     * its addresses; NULL: no. */
+    bool (*port_mac)(const struct attachment *at);
 
     /* What else tells a tenant's ports apart whose name is derived; NULL: nothing. */
     const char *(*port_class)(const struct attachment *at);
@@ -172,6 +175,8 @@ extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_
 extern const struct kind *const kinds[];
 
 const struct kind *kind_find(const char *type);
+
+bool kind_port_mac(const struct attachment *at);
 
 /* ---- the environment (env.c) ---- */
 
@@ -419,6 +424,13 @@ int linked_add(struct kind_env *env, struct attachment *at, const struct link_sp
                struct error *err);
 int linked_del(struct kind_env *env, struct attachment *at, struct error *err);
 int linked_check(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* Mode and flags of an ipvlan or ipvtap, and which port is for these. */
+struct link_spec ipvlan_mode(const struct attachment *at);
+const char *ipvlan_port_class(const struct attachment *at);
+
+/* Mode of a macvlan or macvtap that bridges, unless all is to pass OVS. */
+uint32_t macvlan_mode(const struct attachment *at, uint32_t mode);
 
 /* -EEXIST when the pod has a device of the attachment's name. */
 int pod_name_free(struct attachment *at, struct error *err);

@@ -172,7 +172,7 @@ int police_flows(struct kind_env *env, struct attachment *at, struct error *err)
         .cookie = at->cookie,
         .tenant_cookie = at->tenant_cookie,
         .shared = !attachment_own_port(at),
-        .shared_mac = at->kind->port_mac,
+        .shared_mac = kind_port_mac(at),
         .mac = at->mac,
         .ips = ips,
         .n_ips = addresses_of(at, ips),

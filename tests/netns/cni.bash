@@ -14,8 +14,9 @@ DATAPATH=${SLUICE_DATAPATH:-netdev}
 BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-tc-routing'
 [ $DATAPATH = system ] || BRIDGE_KINDS+=' ovs-internal'
 # Those that are tested with packets under rules and rates; all of them by the agent, which is quicker.
-POLICY_KINDS='ovs ovs-macvlan'
+POLICY_KINDS='ovs ovs-macvlan ovs-tc-routing'
 [ -z "$AGENT_MODE" ] || POLICY_KINDS=$BRIDGE_KINDS
+! kernel_has ipvlan || POLICY_KINDS='ovs-ipvlan ovs-ipvtap' # in tests/vm
 
 has_datapath() {
     [ $DATAPATH != system ] || kernel_has openvswitch
@@ -139,6 +140,10 @@ ours() {
 # Our flows, one a line, and those of them that are not a tenant's mark.
 flows() { # [MATCH]
     [ ! -S "$DIR/i/ovs/br0.mgmt" ] || ofctl dump-flows "$(ours)${1:+,$1}" | grep ' cookie=' || true
+}
+
+meters() {
+    [ ! -S "$DIR/i/ovs/br0.mgmt" ] || ofctl dump-meters | grep -o 'meter=[0-9]*' || true
 }
 
 pod_flows() {
@@ -272,12 +277,13 @@ host_left() {
     devices "$HOST" | grep -vxE 'br0|ovs-(netdev|system)'
     vsctl list-ports br0
     flows
+    meters
     leases
 }
 
 # The same but for tenants' ports, which DEL leaves to GC.
 pods_left() {
-    host_left | grep -vE '^st[0-9a-v]{13}$|table=53.* actions=drop'
+    host_left | grep -vE "^st[0-9a-v]{13}$|table=53.* actions=drop${TENANT_METERS:+|^meter=}"
 }
 
 nothing_left() {
@@ -311,7 +317,7 @@ host_check() {
         ip netns del "$name"
     done
     [ -S "$DIR/i/ovs/db.sock" ] || ovs_up
-    if [ -n "$(vsctl list-ports br0)" ]; then
+    if [ -n "$(vsctl list-ports br0)" ] || devices "$HOST" | grep -q ^st; then
         gc_all || failed=1
     fi
     if ! eventually host_clean; then

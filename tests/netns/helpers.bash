@@ -95,10 +95,10 @@ processes_of() {
     pgrep -f -- "$1" || true
 }
 
-# Waits up to 20 s until a command succeeds.
+# Waits up to 30 s until a command succeeds.
 eventually() {
-    local i
-    for i in $(seq 400); do
+    local end=$((SECONDS + 30))
+    while [ $SECONDS -lt $end ]; do
         "$@" && return 0
         sleep 0.05
     done

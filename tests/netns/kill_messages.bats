@@ -8,7 +8,7 @@ load cni
 load kill
 
 # A kind is added here.
-KINDS='ovs ovs-macvtap'
+KINDS='ovs ovs-macvtap ovs-tc-routing ovs-ipvlan ovs-ipvtap'
 
 setup_file() {
     host_up
@@ -31,6 +31,7 @@ teardown() {
 for_each_kind() { # FUNCTION
     local kind
     for kind in $KINDS; do
+        [[ $kind != ovs-ip* ]] || kernel_has ${kind#ovs-} || continue
         echo "kind $kind"
         "$1" "$kind"
         drop_pods a

@@ -4,12 +4,15 @@
 
 load helpers
 
+DATAPATH=${SLUICE_DATAPATH:-netdev}
+
 setup() {
     need_root
     need ovs-vswitchd ovsdb-server ovs-vsctl ovs-ofctl nsenter
+    [ "$DATAPATH" != system ] || needs_kernel openvswitch
     DIR=$(mktemp -d /tmp/sluice-flows-XXXXXX)
     make_netns flows NS
-    ovs up --instance "$DIR" --bridge br0
+    ovs up --instance "$DIR" --bridge br0 --datapath "$DATAPATH"
 }
 
 teardown() {

@@ -14,7 +14,7 @@ teardown_file() {
 }
 
 setup() {
-    need_root
+    need_host
     need ovs-vswitchd ovs-vsctl ovs-ofctl jq ping python3
 }
 
@@ -309,6 +309,7 @@ rate_holds() { # FROM TO ADDRESS
 }
 
 @test "tenantBandwidth: all pods of a tenant have it together" {
+    TENANT_METERS=yes
     for kind in ovs ovs-macvlan; do
         echo "kind $kind"
         conf "$kind"
