@@ -13,6 +13,7 @@
 #include "span/span.h"
 
 #include <limits.h>
+#include <pthread.h>
 
 #define KIND_ALIAS_MAX 256 /* IFALIASZ */
 
@@ -84,8 +85,18 @@ struct attachment {
     struct ipam_result result;
 };
 
+/* OpenFlow port numbers of tenants' ports, by their devices: a port made anew has another device.
+ */
+struct kind_ports {
+    pthread_mutex_t lock;
+    struct {
+        unsigned ifindex, ofport;
+    } slots[1024]; /* ifindex modulo their number */
+};
+
 /* What the environments of a process with many threads share: the agent's. */
 struct kind_shared {
+    struct kind_ports ports;
     struct funnel *funnel;
     struct ipam_cache *ipam_cache;
     /* The batcher for an OVSDB socket. */
@@ -96,11 +107,6 @@ struct kind_shared {
                         struct flow_batcher **ret, struct error *err);
     /* A part of a network's pool is free again (true), or was removed. */
     void (*part_back)(struct kind_shared *shared, const char *network, uint64_t part, bool usable);
-};
-
-/* A device's OpenFlow port number: a port that is made anew has another device. */
-struct kind_env_port {
-    unsigned ifindex, ofport;
 };
 
 /* What a kind may use; supplied by the program that runs it. One thread at a time. */
@@ -117,7 +123,6 @@ struct kind_env {
     char kernel_bridge[IFNAMSIZ]; /* a bridge known to have the kernel's datapath */
     struct openflow *openflow;    /* connected on first use, by kind_env_flows */
     char openflow_path[PATH_MAX];
-    struct kind_env_port ports[64]; /* by ifindex: OpenFlow port numbers of tenants' ports */
 };
 
 struct kind {
@@ -203,6 +208,11 @@ int kind_env_port_add(struct kind_env *env, const struct kind_conf *conf,
                       const struct ovs_port_spec *spec, int *ret_ofport, struct error *err);
 int kind_env_port_del(struct kind_env *env, const struct kind_conf *conf, const char *name,
                       struct error *err);
+
+/* What other threads found out of a tenant's port: its number, 0 when none did; and to tell them.
+ */
+unsigned kind_env_ofport(struct kind_env *env, unsigned ifindex);
+void kind_env_note_ofport(struct kind_env *env, unsigned ifindex, unsigned ofport);
 
 /*
  * openflow_apply for one set of the configuration's bridge, through the batcher where there is one.
