@@ -118,7 +118,7 @@ port_of() { # POD
     to=$IP
     add a
     for from in a c; do
-        in_pod b timeout 20 python3 -c '
+        in_pod b timeout 60 python3 -c '
 import socket, hashlib
 s = socket.create_server(("", 7000))
 c, _ = s.accept()
@@ -126,7 +126,7 @@ d = b"".join(iter(lambda: c.recv(65536), b""))
 print(len(d), hashlib.sha256(d).hexdigest())' >"$DIR/got" &
         pid=$!
         eventually listens
-        in_pod $from timeout 20 python3 -c '
+        in_pod $from timeout 60 python3 -c '
 import socket, sys
 c = socket.create_connection((sys.argv[1], 7000))
 c.sendall(bytes(range(256)) * 16384)' "$to"
