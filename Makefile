@@ -40,6 +40,8 @@ bench: all
 	benchmarks/ovs-ports/run $(BUILD)
 	benchmarks/gate/run $(BUILD)
 	benchmarks/pool/run $(BUILD)
+	benchmarks/rules/run $(BUILD)
+	benchmarks/tc-routing/run $(BUILD)
 
 install: all
 	meson install -C $(BUILD)

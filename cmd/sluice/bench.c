@@ -17,7 +17,7 @@ static const char help[] =
     "\n"
     "Networks:\n"
     "  --cni KIND           one of our kinds: ovs, ovs-macvlan, ovs-macvtap, ovs-internal,\n"
-    "                       ovs-dev-pool\n"
+    "                       ovs-vhost, ovs-dev-pool\n"
     "  --cni-standalone KIND  the same by the plugin that needs no agent\n"
     "  --cni-pooled KIND    the same with a pool, full before the clock starts: of devices for\n"
     "                       ovs-dev-pool, of whole namespaces for the others\n"
@@ -29,6 +29,8 @@ static const char help[] =
     "Load:\n"
     "  --pods N             pods to start (default 100, at most 10000)\n"
     "  --tenants T          each with its own OVS port, VLAN and addresses (default 1)\n"
+    "  --rules R            R generated security-group rules a pod (our kinds)\n"
+    "  --qos MBPS           each pod's traffic limited to so many Mbit/s each way (our kinds)\n"
     "  --arrival HOW        burst (default), seq, or closed:K, K at a time\n"
     "  --sandbox WHAT       none (default), or process: a pause process and cgroups a pod\n"
     "  --netns-ready        make the namespaces before the clock starts\n"
@@ -65,8 +67,10 @@ enum {
     OPT_OVS_SOCKET,
     OPT_PODS,
     OPT_POOL,
+    OPT_QOS,
     OPT_RAW,
     OPT_REPEAT,
+    OPT_RULES,
     OPT_SANDBOX,
     OPT_TENANTS,
     OPT_WARMUP,
@@ -91,8 +95,10 @@ static const struct option long_options[] = {
     {"ovs-socket", required_argument, NULL, OPT_OVS_SOCKET},
     {"pods", required_argument, NULL, OPT_PODS},
     {"pool", required_argument, NULL, OPT_POOL},
+    {"qos", required_argument, NULL, OPT_QOS},
     {"raw", required_argument, NULL, OPT_RAW},
     {"repeat", required_argument, NULL, OPT_REPEAT},
+    {"rules", required_argument, NULL, OPT_RULES},
     {"sandbox", required_argument, NULL, OPT_SANDBOX},
     {"tenants", required_argument, NULL, OPT_TENANTS},
     {"warmup", required_argument, NULL, OPT_WARMUP},
@@ -155,6 +161,10 @@ static int read_option(int opt, const char *arg, struct bench_options *o, struct
         return read_number("pool", arg, 1, 100000, &o->pool, err);
     case OPT_TENANTS:
         return read_number("tenants", arg, 1, BENCH_TENANTS_MAX, &o->tenants, err);
+    case OPT_RULES:
+        return read_number("rules", arg, 0, BENCH_RULES_MAX, &o->rules, err);
+    case OPT_QOS:
+        return read_number("qos", arg, 0, BENCH_QOS_MAX, &o->qos_mbps, err);
     case OPT_REPEAT:
         return read_number("repeat", arg, 1, 1000, &o->repeat, err);
     case OPT_WARMUP:
@@ -192,6 +202,14 @@ static int check_options(const struct bench_options *options, struct error *err)
     if (options->tenants > options->pods) {
         return error_set(err, -EINVAL, "--tenants %d is not allowed; must be at most --pods %d",
                          options->tenants, options->pods);
+    }
+    for (size_t i = 0; (options->rules || options->qos_mbps) && i < options->n_variants; i++) {
+        const char *driver = bench_variant_driver(&options->variants[i]);
+
+        if (!strcmp(driver, "conf") || !strcmp(driver, "raw")) {
+            return error_set(err, -EINVAL, "--rules and --qos go with our kinds, not with --%s",
+                             !strcmp(driver, "raw") ? "raw" : "cni-conf");
+        }
     }
     for (size_t i = 0; options->no_agent && i < options->n_variants; i++) {
         const char *driver = bench_variant_driver(&options->variants[i]);

@@ -10,12 +10,16 @@
 #define BRIDGES_MAX 64
 #define LIST_NS     (5 * NSEC_PER_SEC)
 
+#define HUGEPAGES_MIN 32 /* with fewer a guest that connects gets no packets */
+#define HUGEPAGES_MAX (1 << 20)
+
 struct arguments {
     const char *instance;
     const char *bridges[BRIDGES_MAX];
     size_t n_bridges;
     const char *datapath;
-    bool json;
+    bool dpdk, json;
+    unsigned hugepages; /* 0 unless dpdk */
 };
 
 static const char help[] =
@@ -32,17 +36,25 @@ static const char help[] =
     "  --bridge NAME     with up: a bridge that there must be; may be repeated\n"
     "  --datapath TYPE   with up: datapath of the bridges that are made: netdev (the default, in\n"
     "                    userspace) or system (the kernel's, which must have openvswitch)\n"
+    "  --dpdk            with up: with DPDK, for ports of kind ovs-vhost; takes hugepages of 2 MB,\n"
+    "                    which 'down' gives back\n"
+    "  --hugepages N     so many (default 128)\n"
     "  --json            print JSON\n"
     "  --help            print this\n";
 
 /* COMMAND_GO_ON or an exit code. */
 static int parse(int argc, char **argv, struct arguments *ret)
 {
-    static const struct option options[] = {
-        {"instance", required_argument, NULL, 'i'}, {"bridge", required_argument, NULL, 'b'},
-        {"datapath", required_argument, NULL, 'd'}, {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},           {0}};
+    static const struct option options[] = {{"instance", required_argument, NULL, 'i'},
+                                            {"bridge", required_argument, NULL, 'b'},
+                                            {"datapath", required_argument, NULL, 'd'},
+                                            {"dpdk", no_argument, NULL, 'D'},
+                                            {"hugepages", required_argument, NULL, 'p'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     const char *instance = NULL;
+    int64_t pages;
     int c, rc;
 
     while ((c = command_option(argc, argv, "h", options, help, &rc)) != -1) {
@@ -62,10 +74,28 @@ static int parse(int argc, char **argv, struct arguments *ret)
             }
             ret->datapath = optarg;
             break;
+        case 'D':
+            ret->dpdk = true;
+            break;
+        case 'p':
+            if (str_to_int64(optarg, HUGEPAGES_MIN, HUGEPAGES_MAX, &pages) < 0) {
+                return command_usage(argv[0],
+                                     "--hugepages \"%.32s\" is not allowed; must be a whole number "
+                                     "from %d to %d",
+                                     optarg, HUGEPAGES_MIN, HUGEPAGES_MAX);
+            }
+            ret->hugepages = (unsigned)pages;
+            break;
         default:
             ret->json = true;
             break;
         }
+    }
+    if (rc == COMMAND_GO_ON && ret->hugepages && !ret->dpdk) {
+        return command_usage(argv[0], "--hugepages goes with --dpdk");
+    }
+    if (ret->dpdk && !ret->hugepages) {
+        ret->hugepages = OVS_HUGEPAGES_DEFAULT;
     }
     return rc != COMMAND_GO_ON ? rc : command_instance(argv[0], instance, &ret->instance);
 }
@@ -128,7 +158,7 @@ static void print_status(const struct ovs_private_status *status, const char *so
     if (!status->running) {
         return;
     }
-    printf("version       %s\n", status->version);
+    printf("version       %s%s\n", status->version, status->dpdk ? ", with DPDK" : "");
     printf("socket        %s\n", socket_path);
     json_array_foreach (bridges, i, bridge) {
         printf("bridge        %s, %d ports\n", json_string_value(json_object_get(bridge, "name")),
@@ -150,9 +180,10 @@ static int show_status(const struct arguments *args, struct error *err)
         return rc;
     }
     if (args->json) {
-        object = json_pack("{s:b, s:i, s:i, s:s, s:s, s:O}", "running", status.running, "ovsdb_pid",
-                           (int)status.ovsdb_pid, "vswitchd_pid", (int)status.vswitchd_pid,
-                           "version", status.version, "socket", socket_path, "bridges", bridges);
+        object = json_pack("{s:b, s:i, s:i, s:s, s:b, s:s, s:O}", "running", status.running,
+                           "ovsdb_pid", (int)status.ovsdb_pid, "vswitchd_pid",
+                           (int)status.vswitchd_pid, "version", status.version, "dpdk", status.dpdk,
+                           "socket", socket_path, "bridges", bridges);
         json_dumpf(object, stdout, JSON_INDENT(2));
         printf("\n");
     } else {
@@ -168,7 +199,8 @@ static int up(const struct arguments *args, struct error *err)
     struct ovs_private_options options = {.instance = args->instance,
                                           .bridges = args->bridges,
                                           .n_bridges = args->n_bridges,
-                                          .datapath = args->datapath};
+                                          .datapath = args->datapath,
+                                          .hugepages = args->hugepages};
     int rc = ovs_private_up(&options, err);
 
     return rc < 0 || !args->json ? rc : show_status(args, err);
@@ -205,6 +237,9 @@ int command_ovs(int argc, char **argv)
         }
         if ((args.n_bridges || args.datapath) && !verbs[i].is_up) {
             return command_usage(argv[0], "--bridge and --datapath go with up");
+        }
+        if (args.dpdk && !verbs[i].is_up) {
+            return command_usage(argv[0], "--dpdk goes with up");
         }
         if (verbs[i].needs_root && (rc = command_need_root(argv[0])) != COMMAND_GO_ON) {
             return rc;

@@ -21,6 +21,7 @@ struct agent_count {
 };
 
 struct agent_batchers; /* one batcher an OVSDB socket, for the workers' threads */
+struct agent_flows;    /* one flow batcher a bridge, likewise */
 struct agent_leases;   /* permits that peers hold or wait for */
 struct agent_pools;
 
@@ -34,6 +35,7 @@ struct agent {
 
     struct kind_shared shared;
     struct agent_batchers *batchers;
+    struct agent_flows *flows;
     struct workers *workers;
     struct rpc_server *server;
 
@@ -155,6 +157,23 @@ int agent_pools_device_find(void *agent, const char *container_id, struct http_d
 
 /* Serves HTTP if the options name a port. */
 int agent_web_start(struct agent *agent, struct error *err);
+
+/* ---- flows.c ---- */
+
+int agent_flows_new(struct agent *agent);
+void agent_flows_free(struct agent *agent);
+
+/* A record was found at the start: its switch may have lost the flows. */
+void agent_flows_adopt(struct agent *agent, const struct record *record);
+
+/* Every flow batcher's counts; a new array. */
+json_t *agent_flows_show(struct agent *agent);
+
+/* ---- rules.c ---- */
+
+/* http_api's set_rules. */
+int agent_set_rules(void *agent, const char *bridge, const struct ip_addr *pod, unsigned n,
+                    void (*done)(void *waiter, const struct error *err), void *waiter);
 
 /* ---- batchers.c ---- */
 

@@ -186,6 +186,9 @@ static int start_shared(struct agent *agent)
         rc = agent_batchers_new(agent);
     }
     if (rc == 0) {
+        rc = agent_flows_new(agent);
+    }
+    if (rc == 0) {
         rc = turns_new(&agent->turns);
     }
     if (rc == 0) {
@@ -254,6 +257,7 @@ static void end(struct agent *agent)
     http_stop(agent->http);
     agent_pools_stop(agent);
     agent_gates_stop(agent);
+    agent_flows_free(agent);
     agent_batchers_free(agent);
     ipam_cache_free(agent->shared.ipam_cache);
     funnel_free(agent->shared.funnel);

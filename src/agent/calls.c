@@ -6,6 +6,7 @@
 #include "agent/agent-internal.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -225,7 +226,11 @@ static enum lane lane_of(const struct cni_call *cni)
     if (!strcmp(cni->verb->name, "DEL")) {
         return LANE_REMOVE;
     }
-    if (strcmp(cni->verb->name, "ADD") != 0 || at->addresses == ADDRESSES_DELEGATED) {
+    if (strcmp(cni->verb->name, "ADD") != 0 || at->addresses == ADDRESSES_DELEGATED || at->cookie) {
+        return LANE_SLOW;
+    }
+    /* A tenant's first ADD waits for ovs-vswitchd to make the port, as others' first ones do. */
+    if (!at->part && at->kind->has_port && !if_nametoindex(at->conf.port)) {
         return LANE_SLOW;
     }
     return at->part || !(at->kind->own_port || at->kind->outside) ? LANE_QUICK : LANE_SLOW;

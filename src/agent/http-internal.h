@@ -24,6 +24,7 @@ struct http_request {
     bool woken;
     int rc;                /* how its wait ended */
     struct permit *permit; /* study.c's: its place in a queue, then what it got */
+    struct waiter *waiter; /* study_rules.c's */
 };
 
 struct http_route {
@@ -74,3 +75,17 @@ void study_give_up(struct http_request *request);
 void study_settle(struct http_request *request, bool delivered);
 
 void study_metrics(struct study *study, FILE *to);
+
+/* A number in [min, max]; a missing one leaves *ret as it is. False: it is answered already. */
+bool study_number(struct http_request *request, const char *name, int64_t min, int64_t max,
+                  int64_t *ret, enum MHD_Result *answered);
+
+/* 400: a parameter is missing (value NULL) or wrong. */
+enum MHD_Result study_answer_choice(struct http_request *request, const char *name,
+                                    const char *value, const char *allowed);
+
+/* ---- study_rules.c: /add_acl_inbatch ---- */
+
+enum MHD_Result study_rules_call(struct http_request *request);
+enum MHD_Result study_rules_woken(struct http_request *request);
+void study_rules_give_up(struct http_request *request);

@@ -57,6 +57,14 @@ struct http_api {
                        struct error *err);
     int (*device_find)(void *cookie, const char *container_id, struct http_device *ret,
                        struct error *err);
+
+    /*
+     * The study's rules; NULL: 501. Drops what n generated addresses send to an IPv4 address
+     * behind a bridge, instead of what was asked for before. done is called once, later, on the
+     * loop's thread; -errno: it never is.
+     */
+    int (*set_rules)(void *cookie, const char *bridge, const struct ip_addr *pod, unsigned n,
+                     void (*done)(void *waiter, const struct error *err), void *waiter);
 };
 
 struct http_server;

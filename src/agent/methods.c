@@ -105,7 +105,7 @@ static void status_method(struct agent *agent, struct rpc_request *request)
     rpc_answer(
         request,
         json_pack("{s:s, s:i, s:s, s:s, s:f, s:I, s:I, s:b, s:{s:I, s:I, s:I}, s:o, s:o, s:o, "
-                  "s:o}",
+                  "s:o, s:o}",
                   "version", SLUICE_VERSION, "pid", (int)getpid(), "instance",
                   agent->options->instance, "state_dir", agent->options->state_dir, "uptime_s",
                   (double)(clock_ns() - agent->started_ns) / NSEC_PER_SEC, "connections",
@@ -114,7 +114,8 @@ static void status_method(struct agent *agent, struct rpc_request *request)
                   "attachments", (json_int_t)agent->found_attachments, "adding",
                   (json_int_t)agent->found_adding, "unknown", (json_int_t)agent->found_unknown,
                   "calls", calls_json(agent), "lanes", lanes_json(agent), "funnel",
-                  funnel_json(agent), "batchers", agent_batchers_show(agent)),
+                  funnel_json(agent), "batchers", agent_batchers_show(agent), "flows",
+                  agent_flows_show(agent)),
         NULL, 0, NULL, 0);
 }
 

@@ -99,6 +99,7 @@ static int look_at_record(const struct record *record, void *cookie)
     } else if (part_of_key(record->key.container_id, record->key.ifname)) {
         adopt_part(reconcile, record);
     } else if (!strcmp(record->state, "ready")) {
+        agent_flows_adopt(reconcile->agent, record);
         reconcile->ready++;
     } else {
         reconcile->adding++;

@@ -12,6 +12,8 @@
  * - /barrier and /barrierVM: callers wait until there are as many as a constant of the server, 1.
  * - /get_ifname: the shared port of the next tenant, each for its share of the pods, then anew.
  * - /get_virtdev: fromCNI takes a device of the pool, fromKATA asks which: "NAME,TYPE".
+ * - /add_acl_inbatch (study_rules.c): rules for an address, which there wait until there are enough
+ *   of them for one call of ovs-ofctl, and here hold when it answers.
  *
  * Its servers poll ten times a second and know no time limit. Here a wait is a ticket at a gate,
  * also for what is not a stage: seq, ovs and the barriers are gates of the server's own. A barrier
@@ -234,9 +236,8 @@ static int ask(struct http_request *request, struct lock *lock, struct barrier *
 
 /* ---- parameters ---- */
 
-/* A number in [min, max]; a missing one leaves *ret as it is. False: it is answered already. */
-static bool number_param(struct http_request *request, const char *name, int64_t min, int64_t max,
-                         int64_t *ret, enum MHD_Result *answered)
+bool study_number(struct http_request *request, const char *name, int64_t min, int64_t max,
+                  int64_t *ret, enum MHD_Result *answered)
 {
     const char *text = http_param(request, name);
 
@@ -251,11 +252,11 @@ static bool number_param(struct http_request *request, const char *name, int64_t
 static bool timeout_param(struct http_request *request, int64_t *ret, enum MHD_Result *answered)
 {
     *ret = HTTP_TIMEOUT_S;
-    return number_param(request, "timeout_s", 0, HTTP_TIMEOUT_MAX_S, ret, answered);
+    return study_number(request, "timeout_s", 0, HTTP_TIMEOUT_MAX_S, ret, answered);
 }
 
-static enum MHD_Result answer_choice(struct http_request *request, const char *name,
-                                     const char *value, const char *allowed)
+enum MHD_Result study_answer_choice(struct http_request *request, const char *name,
+                                    const char *value, const char *allowed)
 {
     if (value == NULL) {
         return http_answer(request, 400, "%s is missing: %s is allowed\n", name, allowed);
@@ -314,7 +315,7 @@ static enum MHD_Result lock_call(struct http_request *request, struct lock *lock
     if (op != NULL && strcmp(op, "release") == 0) {
         return lock_release(request, lock);
     }
-    return answer_choice(request, "op", op, "obtain or release");
+    return study_answer_choice(request, "op", op, "obtain or release");
 }
 
 static struct lock *stage_lock(struct study *study, const char *stage)
@@ -343,7 +344,7 @@ static enum MHD_Result answer_stages(struct http_request *request, const char *s
     for (size_t i = 0; i < ARRAY_SIZE(study_stages); i++) {
         len += (size_t)snprintf(allowed + len, sizeof(allowed) - len, " %s", study_stages[i].name);
     }
-    return answer_choice(request, "stage", stage, allowed);
+    return study_answer_choice(request, "stage", stage, allowed);
 }
 
 static enum MHD_Result call_get_lock(struct http_request *request)
@@ -379,7 +380,7 @@ static enum MHD_Result barrier_call(struct http_request *request, struct barrier
     int64_t n = study->barrier_n, timeout_s;
     int rc;
 
-    if (!number_param(request, "n", 1, GATE_WAITERS_MAX, &n, &answered) ||
+    if (!study_number(request, "n", 1, GATE_WAITERS_MAX, &n, &answered) ||
         !timeout_param(request, &timeout_s, &answered)) {
         return answered;
     }
@@ -472,11 +473,11 @@ static enum MHD_Result call_get_virtdev(struct http_request *request)
     int rc;
 
     if (!take && (role == NULL || strcmp(role, "fromKATA") != 0)) {
-        return answer_choice(request, "role", role, "fromCNI or fromKATA");
+        return study_answer_choice(request, "role", role, "fromCNI or fromKATA");
     }
     if (container_id == NULL || !container_id_ok(container_id)) {
-        return answer_choice(request, "cid", container_id,
-                             "a container's ID (letters, digits, _ . -)");
+        return study_answer_choice(request, "cid", container_id,
+                                   "a container's ID (letters, digits, _ . -)");
     }
     if (api->device_take == NULL || api->device_find == NULL) {
         return http_answer(request, 501, "the agent has no pool of devices\n");
@@ -488,16 +489,14 @@ static enum MHD_Result call_get_virtdev(struct http_request *request)
     return http_answer(request, 200, "%s,%s", device.name, device.type);
 }
 
-static enum MHD_Result call_add_acl(struct http_request *request)
-{
-    return http_answer(request, 501, "comes with the rules\n");
-}
-
 const struct http_route study_routes[] = {
-    {"/get_lock", call_get_lock},       {"/seq_lock", call_seq_lock},
-    {"/barrier", call_barrier},         {"/barrierVM", call_barrier_vm},
-    {"/get_ifname", call_get_ifname},   {"/get_virtdev", call_get_virtdev},
-    {"/add_acl_inbatch", call_add_acl},
+    {"/get_lock", call_get_lock},
+    {"/seq_lock", call_seq_lock},
+    {"/barrier", call_barrier},
+    {"/barrierVM", call_barrier_vm},
+    {"/get_ifname", call_get_ifname},
+    {"/get_virtdev", call_get_virtdev},
+    {"/add_acl_inbatch", study_rules_call},
 };
 const size_t study_n_routes = ARRAY_SIZE(study_routes);
 
@@ -505,6 +504,9 @@ const size_t study_n_routes = ARRAY_SIZE(study_routes);
 
 enum MHD_Result study_woken(struct http_request *request)
 {
+    if (request->waiter != NULL) {
+        return study_rules_woken(request);
+    }
     if (request->rc < 0) {
         return http_answer(request, 408, "timeout_s passed\n");
     }
@@ -514,6 +516,10 @@ enum MHD_Result study_woken(struct http_request *request)
 
 void study_give_up(struct http_request *request)
 {
+    if (request->waiter != NULL) {
+        study_rules_give_up(request);
+        return;
+    }
     drop(http_study(request), request);
 }
 

@@ -143,6 +143,20 @@ static void write_pools(struct agent *agent, FILE *to)
     write_objects(to, list, "network", "network", families);
 }
 
+static void write_flows(struct agent *agent, FILE *to)
+{
+    static const char *const families[][3] = {
+        {"bundles", "sluice_flow_bundles_total", "OpenFlow bundles sent"},
+        {"policies", "sluice_flow_policies_total", "policies put in place or removed"},
+        {"flows", "sluice_flow_flows_total", "flows put in place"},
+        {"failed", "sluice_flow_failed_total", "policies that the switch refused, or late"},
+        {"reconnects", "sluice_flow_reconnects_total", "connections to a switch made anew"},
+        {NULL, NULL, NULL}};
+    autojson json_t *list = agent_flows_show(agent);
+
+    write_objects(to, list, "socket", "socket", families);
+}
+
 static void write_batchers(struct agent *agent, FILE *to)
 {
     static const char *const families[][3] = {
@@ -192,6 +206,7 @@ static int write_metrics(void *cookie, FILE *to)
     write_gates(agent, to);
     write_pools(agent, to);
     write_batchers(agent, to);
+    write_flows(agent, to);
     write_funnel(agent, to);
     return 0;
 }
@@ -230,7 +245,8 @@ int agent_web_start(struct agent *agent, struct error *err)
                            .metrics = write_metrics,
                            .healthy = healthy,
                            .device_take = agent_pools_device_take,
-                           .device_find = agent_pools_device_find};
+                           .device_find = agent_pools_device_find,
+                           .set_rules = agent_set_rules};
 
     return o->n_http_ports ? http_start(&agent->loop, &options, &api, &agent->http, err) : 0;
 }

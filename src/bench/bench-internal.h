@@ -48,6 +48,7 @@ struct bench_run {
     struct bench_pod *pods;
     int n_pods, n_failed; /* n_failed: that did not start */
     struct bench_phase start, teardown;
+    double tenant_ports_s; /* what making the tenants' ports took, before; NAN: none were made */
     pid_t vswitchd_pid, ovsdb_pid;      /* 0: none */
     pid_t agent_pid;                    /* 0: none */
     atomic_int limits[BENCH_GATES_MAX]; /* of span_stages' gates; 0: open */
@@ -71,6 +72,7 @@ struct bench_driver {
     int (*del)(struct bench_pod *pod,
                struct error *err); /* what add has made may be partly there */
     int (*leaks)(struct bench_run *run, struct error *err); /* notes problems; may be NULL */
+    bool (*tenant_ports)(const char *what); /* whether tenants have a port each; NULL: no */
     bool pooled;       /* its networks have pools, full before the clock starts */
     bool agent_gates;  /* the agent takes the gate `cni` for it; else bench does */
     bool serial_start; /* one thread does it best: a lower bound, not a way pods arrive */
@@ -185,6 +187,10 @@ void bench_inventory_compare(const struct bench_inventory *before, struct bench_
 void bench_inventory_free(struct bench_inventory *inventory);
 
 /* ---- summary.c ---- */
+
+/* From the first to the last moment that a pod of the warm-up waited for its tenant's port, whose
+ * spans are in that file; NAN when none did. */
+double bench_tenant_ports(const char *spans_path);
 
 /* Reads the run's spans; writes run.json and summary.json; prints the table. */
 int bench_summarise(struct bench_run *run, struct error *err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A set of runs: variants interleaved, their OVS, the result folder. */
 #include "bench/bench-internal.h"
+#include "kind/kind.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -144,6 +145,19 @@ static bool needs_ovs(const struct bench_options *options)
     return false;
 }
 
+static bool needs_dpdk(const struct bench_options *options)
+{
+    bool needs = false;
+
+    for (size_t i = 0; i < options->n_variants; i++) {
+        const struct kind *kind =
+            options->variants[i].driver->needs_ovs ? kind_find(options->variants[i].what) : NULL;
+
+        needs |= kind && kind->no_device;
+    }
+    return needs;
+}
+
 /* Starts the instance's OVS, or adds the bridge to the one that runs; *ret_started: to be stopped.
  */
 static int ovs_ready(const struct bench_options *options, bool *ret_started, struct error *err)
@@ -159,6 +173,7 @@ static int ovs_ready(const struct bench_options *options, bool *ret_started, str
     rc = ovs_private_status(options->instance, &status, err);
     if (rc == 0) {
         *ret_started = !status.running;
+        ovs.hugepages = needs_dpdk(options) && !status.dpdk ? OVS_HUGEPAGES_DEFAULT : 0;
         rc = ovs_private_up(&ovs, err);
     }
     return rc;

@@ -9,6 +9,8 @@
 
 #define BENCH_PODS_MAX    10000
 #define BENCH_TENANTS_MAX 1000
+#define BENCH_RULES_MAX   100000
+#define BENCH_QOS_MAX     1000000 /* Mbit/s */
 
 /* How pods arrive. Closed loop of K: K at a time, the next when one is done. */
 struct bench_arrival {
@@ -34,6 +36,7 @@ struct bench_options {
     struct bench_variant variants[16];
     size_t n_variants;
     int pods, tenants, repeat, warmup; /* warmup: pods a tenant before the clock starts */
+    int rules, qos_mbps;               /* a pod's, for our kinds; 0: none */
     bool netns_ready; /* namespaces are made before the clock starts, removed after it stopped */
     enum bench_sandbox sandbox;
     struct bench_arrival arrival;

@@ -2,6 +2,7 @@
 /* Network configurations for a bench: made for our kinds, read for everybody else's plugins. */
 #include "bench/bench-internal.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -9,22 +10,50 @@
 #define FIRST_VLAN  100
 #define CNI_VERSION "1.1.0"
 
+/* Each tenant's part of 10/8: a /16, or less where there are more than 256. */
+static struct ip_addr tenant_subnet(const struct bench_options *options, int tenant)
+{
+    struct ip_addr subnet = {.family = AF_INET, .prefix = 16, .bytes = {10}};
+
+    while (1 << (subnet.prefix - 8) < options->tenants || 1 << (subnet.prefix - 8) <= tenant) {
+        subnet.prefix++;
+    }
+    return ip_plus(&subnet, (int64_t)tenant << (32 - subnet.prefix));
+}
+
+/* What is asked of the pods' traffic; both directions have the same rate. */
+static void add_policy(const struct bench_options *options, json_t *plugin)
+{
+    json_int_t bps = (json_int_t)options->qos_mbps * 1000000;
+
+    if (options->rules) {
+        json_object_set_new(plugin, "acl", json_integer(options->rules));
+    }
+    if (options->qos_mbps) {
+        json_object_set_new(plugin, "bandwidth",
+                            json_pack("{s:I, s:I}", "ingressRate", bps, "egressRate", bps));
+    }
+}
+
 json_t *bench_conf_for_kind(const struct bench_options *options, const char *kind, int tenant)
 {
-    char name[64], tenant_name[32], subnet[32], gateway[32];
+    char name[64], tenant_name[32], subnet[IP_TEXT_MAX], gateway[IP_TEXT_MAX];
+    struct ip_addr net = tenant_subnet(options, tenant), last = ip_last(&net);
     json_t *plugin;
 
-    /* A /16 a tenant: 10.64.0.0/16 and on; tenants past the end of 10/8 begin anew, on their own
-     * VLANs and in their own stores. */
+    last = ip_plus(&last, -1);
     snprintf(name, sizeof(name), "sluice-bench-%s-t%d", kind, tenant);
     snprintf(tenant_name, sizeof(tenant_name), "bench%d", tenant);
-    snprintf(subnet, sizeof(subnet), "10.%d.0.0/16", 64 + tenant % 128);
-    snprintf(gateway, sizeof(gateway), "10.%d.255.254", 64 + tenant % 128);
+    ip_format(&net, true, subnet);
+    ip_format(&last, false, gateway);
     plugin = json_pack("{s:s, s:s, s:s, s:i, s:s, s:{s:s, s:[[{s:s, s:s}]], s:[{s:s}]}}", "type",
                        kind, "bridge", options->bridge, "tenant", tenant_name, "vlan",
                        FIRST_VLAN + tenant % (4094 - FIRST_VLAN), "sluiceDir", options->instance,
                        "ipam", "type", "host-local", "ranges", "subnet", subnet, "gateway", gateway,
                        "routes", "dst", "0.0.0.0/0");
+    if (plugin) {
+        add_policy(options, plugin);
+    }
     if (plugin && options->no_ipam) {
         json_object_del(plugin, "ipam");
     }

@@ -13,6 +13,7 @@
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define OUTPUT_MAX (1 << 20)
 #define DEADLINE_S 300
@@ -324,6 +325,27 @@ static int check_ports(struct bench_run *run, struct error *err)
     return rc;
 }
 
+/* Folders of sockets are found by their pods: others' are beside them. */
+static void check_sockets(struct bench_run *run)
+{
+    struct attachment at = {.kind = kind_find(run->variant->what), .conf = {.tenant = ""}};
+    int left = 0;
+
+    for (int i = 0; at.kind->no_device && i < run->n_pods; i++) {
+        const struct bench_pod *pod = &run->pods[i];
+
+        at.key = (struct attachment_key){
+            json_string_value(json_object_get(run->confs[pod->tenant], "name")), pod->container_id,
+            "eth0"};
+        attachment_prepare(&at, run->options->instance);
+        *strrchr(at.socket_path, '/') = '\0';
+        left += access(at.socket_path, F_OK) == 0;
+    }
+    if (left) {
+        bench_problem(run, "%d folders of sockets are left", left);
+    }
+}
+
 static int leaks(struct bench_run *run, struct error *err)
 {
     struct record_count records = {.run = run};
@@ -335,6 +357,7 @@ static int leaks(struct bench_run *run, struct error *err)
     if (rc < 0 || run->variant->driver == &bench_driver_conf) {
         return rc;
     }
+    check_sockets(run);
     rc = record_list(run->options->instance, count_record, &records, err);
     if (records.n) {
         bench_problem(run, "%d attachment records are left", records.n);
@@ -361,6 +384,11 @@ static int check_kind(const char *what, char name[64], struct error *err)
     }
     return error_set(err, -EINVAL, "network kind \"%.64s\" is not allowed; must be one of %s", what,
                      known);
+}
+
+static bool tenant_ports(const char *what)
+{
+    return kind_find(what)->has_port;
 }
 
 static int alloc_confs(struct bench_run *run, struct error *err)
@@ -426,6 +454,7 @@ const struct bench_driver bench_driver_cni = {
     .add = list_add,
     .del = list_del,
     .leaks = leaks,
+    .tenant_ports = tenant_ports,
     .agent_gates = true,
     .needs_ovs = true,
 };
@@ -465,6 +494,7 @@ const struct bench_driver bench_driver_pooled = {
     .add = list_add,
     .del = list_del,
     .leaks = leaks,
+    .tenant_ports = tenant_ports,
     .agent_gates = true,
     .needs_ovs = true,
     .pooled = true,
@@ -483,6 +513,7 @@ const struct bench_driver bench_driver_standalone = {
     .add = list_add,
     .del = list_del,
     .leaks = leaks,
+    .tenant_ports = tenant_ports,
     .needs_ovs = true,
 };
 
@@ -499,6 +530,7 @@ const struct bench_driver bench_driver_socket = {
     .add = list_add,
     .del = list_del,
     .leaks = leaks,
+    .tenant_ports = tenant_ports,
     .agent_gates = true,
     .needs_ovs = true,
 };

@@ -3,6 +3,7 @@
 #include "bench/bench-internal.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -152,12 +153,17 @@ static int warm_up(struct bench_run *run, struct error *err)
         return 0;
     }
     memcpy(spans_path, run->spans_path, sizeof(spans_path));
-    run->spans_fd = -1;
-    run->spans_path[0] = '\0';
+    snprintf(run->spans_path, sizeof(run->spans_path), "%s/warmup.jsonl", run->dir);
+    run->spans_fd = -1; /* the plugins' own alone */
     rc = make_pods(run, n, "w", err);
     if (rc == 0) {
         rc = start_and_stop(run, err);
     }
+    if (rc == 0 && run->variant->driver->tenant_ports &&
+        run->variant->driver->tenant_ports(run->variant->what)) {
+        run->tenant_ports_s = bench_tenant_ports(run->spans_path);
+    }
+    unlink(run->spans_path);
     run->spans_fd = spans_fd;
     memcpy(run->spans_path, spans_path, sizeof(spans_path));
     if (rc == 0 && json_array_size(run->problems)) {
@@ -248,8 +254,11 @@ int bench_run_one(const struct bench_options *options, const struct bench_varian
                   const struct bench_agent *agent, const char *dir, struct bench_outcome *ret,
                   struct error *err)
 {
-    struct bench_run run = {
-        .options = options, .variant = variant, .agent_pid = agent->pid, .spans_fd = -1};
+    struct bench_run run = {.options = options,
+                            .variant = variant,
+                            .agent_pid = agent->pid,
+                            .spans_fd = -1,
+                            .tenant_ports_s = NAN};
     struct bench_inventory *before = NULL;
     int rc;
 

@@ -286,12 +286,13 @@ static json_t *options_json(const struct bench_run *run)
     const struct bench_options *options = run->options;
     int pool = options->pool ? options->pool : options->pods;
 
-    return json_pack("{s:s, s:s, s:i, s:i, s:s, s:s, s:b, s:i, s:b, s:b, s:i}", "driver",
+    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:b, s:i, s:b, s:b, s:i}", "driver",
                      run->variant->driver->name, "network", run->variant->what, "pods",
-                     options->pods, "tenants", options->tenants, "arrival", options->arrival.text,
-                     "sandbox", bench_sandbox_names[options->sandbox], "netns_ready",
-                     options->netns_ready, "warmup", options->warmup, "agent", run->agent_pid != 0,
-                     "ipam", !options->no_ipam, "pool", run->variant->driver->pooled ? pool : 0);
+                     options->pods, "tenants", options->tenants, "rules", options->rules,
+                     "qos_mbps", options->qos_mbps, "arrival", options->arrival.text, "sandbox",
+                     bench_sandbox_names[options->sandbox], "netns_ready", options->netns_ready,
+                     "warmup", options->warmup, "agent", run->agent_pid != 0, "ipam",
+                     !options->no_ipam, "pool", run->variant->driver->pooled ? pool : 0);
 }
 
 /* As they were when the last phase began. */
@@ -322,6 +323,26 @@ static json_t *run_json(struct bench_run *run)
                      host.release, "versions", "sluice", SLUICE_VERSION, "ovs", run->ovs_version);
 }
 
+double bench_tenant_ports(const char *spans_path)
+{
+    struct span_list spans = {0};
+    int64_t t0_ns = INT64_MAX, t1_ns = INT64_MIN;
+
+    if (span_read(spans_path, &spans, NULL) < 0) {
+        return NAN;
+    }
+    for (size_t i = 0; i < spans.n; i++) {
+        const struct span *span = &spans.spans[i];
+
+        if (!strcmp(span->stage, "cni.ovs")) {
+            t0_ns = span->t0_ns < t0_ns ? span->t0_ns : t0_ns;
+            t1_ns = span->t1_ns > t1_ns ? span->t1_ns : t1_ns;
+        }
+    }
+    span_list_clear(&spans);
+    return t1_ns > t0_ns ? (double)(t1_ns - t0_ns) / NSEC_PER_SEC : NAN;
+}
+
 int bench_summarise(struct bench_run *run, struct error *err)
 {
     struct phase start = {.run = run, .cpu = &run->start.cpu};
@@ -344,9 +365,9 @@ int bench_summarise(struct bench_run *run, struct error *err)
     count_pods(&teardown, run->teardown.t0_ns, &spans, "del");
     collect(&start.stages, &spans, false);
     collect(&teardown.stages, &spans, true);
-    summary =
-        json_pack("{s:i, s:i, s:i, s:o, s:o}", "v", 1, "pods", run->n_pods, "failed", run->n_failed,
-                  "start", phase_json(&start), "teardown", phase_json(&teardown));
+    summary = json_pack("{s:i, s:i, s:i, s:o, s:o, s:o}", "v", 1, "pods", run->n_pods, "failed",
+                        run->n_failed, "tenant_ports_s", number_or_null(run->tenant_ports_s),
+                        "start", phase_json(&start), "teardown", phase_json(&teardown));
     about = run_json(run);
     rc = write_json(run->dir, "run.json", about, err);
     if (rc == 0) {
@@ -357,6 +378,11 @@ int bench_summarise(struct bench_run *run, struct error *err)
         json_dumpf(about, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
         printf("\n");
     } else {
+        if (!isnan(run->tenant_ports_s)) {
+            printf("  before that, %d tenant%s port%s made in %.3f s\n", run->options->tenants,
+                   run->options->tenants == 1 ? "'s" : "s'", run->options->tenants == 1 ? "" : "s",
+                   run->tenant_ports_s);
+        }
         print_phase(&start, "started");
         print_phase(&teardown, "removed");
         print_problems(run);

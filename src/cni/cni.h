@@ -146,6 +146,9 @@ void cni_call_clear(struct cni_call *call);
  */
 int cni_run(const struct cni_request *request, char **ret_output);
 
+/* Puts the flows of the policy that a record tells of into its switch anew. */
+int cni_police_record(struct kind_env *env, const struct record *record, struct error *err);
+
 /* DEL of what a record tells of, with the configuration that it holds; then the record is gone. One
  * without a configuration is only removed itself. */
 int cni_del_record(const char *instance, const struct record *record, struct error *err);

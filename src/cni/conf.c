@@ -201,6 +201,13 @@ static int read_mac(struct cni_conf *conf, const struct cni_request *request, co
     }
     texts[2] = from_args;
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+        if (texts[i] && *texts[i] && conf->attachment.kind->port_mac) {
+            return error_set(
+                err, -EINVAL,
+                "%s: \"%.64s\" is not allowed; a device of type %s has the MAC address "
+                "of its OVS port",
+                where[i], texts[i], conf->attachment.kind->type);
+        }
         if (texts[i] && *texts[i]) {
             return parse_mac(&conf->attachment.conf, where[i], texts[i], err);
         }
@@ -300,41 +307,19 @@ static int read_addresses(struct cni_conf *conf, const struct cni_request *reque
     return 0;
 }
 
-static bool asks_for_nothing(const json_t *value)
+/* Rules and rates, which OVS keeps. */
+static int read_policy(struct attachment *at, const json_t *json, const json_t *args,
+                       const json_t *runtime, struct error *err)
 {
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return json_object_size(value) == 0;
-    case JSON_ARRAY:
-        return json_array_size(value) == 0;
-    case JSON_STRING:
-        return json_string_length(value) == 0;
-    case JSON_INTEGER:
-    case JSON_REAL:
-        return json_number_value(value) == 0;
-    default:
-        return !json_is_true(value);
+    int rc = policy_read(&at->policy, json, args, runtime, err);
+
+    if (rc == 0 && policy_any(&at->policy) && !at->kind->needs_bridge) {
+        rc = error_code(err, CNI_UNSUPPORTED_FIELD, -EINVAL,
+                        "acl, rules, qos, bandwidth: not supported by type %s, which is on no OVS "
+                        "bridge; must be absent, 0 or empty",
+                        at->kind->type);
     }
-}
-
-/* What a network asks for and this version can't give must not be passed over in silence. */
-static int refuse_unsupported(const json_t *json, const json_t *runtime, struct error *err)
-{
-    static const char *const keys[] = {"acl", "rules", "qos", "bandwidth"};
-    json_t *rates = json_object_get(runtime, "bandwidth");
-
-    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-        json_t *value = json_object_get(json, keys[i]);
-
-        if (value && !asks_for_nothing(value)) {
-            return error_code(err, CNI_UNSUPPORTED_FIELD, -EINVAL,
-                              "%s: not supported; must be absent, 0 or empty", keys[i]);
-        }
-    }
-    return rates && !asks_for_nothing(rates)
-               ? error_code(err, CNI_UNSUPPORTED_FIELD, -EINVAL,
-                            "runtimeConfig.bandwidth: not supported; must be absent or empty")
-               : 0;
+    return rc;
 }
 
 static int read_kind_keys(struct cni_conf *conf, struct error *err)
@@ -396,7 +381,7 @@ static int read_all(const struct cni_request *request, struct cni_conf *conf, st
     }
     /* What is wanted of a new device is nothing that taking one away may fail for. */
     if (strcmp(request->command, "DEL") != 0 &&
-        ((rc = refuse_unsupported(conf->json, runtime, err)) < 0 ||
+        ((rc = read_policy(&conf->attachment, conf->json, args_cni, runtime, err)) < 0 ||
          (rc = read_mac(conf, request, runtime, args_cni, err)) < 0 ||
          (rc = read_requested(&conf->attachment, request, runtime, args_cni, err)) < 0)) {
         return rc;

@@ -105,6 +105,17 @@ static json_t *list_from(const json_t *prev, const char *key)
     return json_is_array(list) ? json_copy(list) : json_array();
 }
 
+/* The pod's own, by which the rest of the answer goes. */
+static json_t *own_interface_json(const struct attachment *at, enum cni_version version)
+{
+    json_t *json = interface_json(at->key.ifname, &at->mac, at->mtu, at->netns_path, version);
+
+    if (version >= CNI_1_1_0 && at->socket_path[0]) {
+        json_object_set_new(json, "socketPath", json_string(at->socket_path));
+    }
+    return json;
+}
+
 static void add_lists(json_t *json, const struct cni_conf *conf)
 {
     const struct attachment *at = &conf->attachment;
@@ -116,8 +127,7 @@ static void add_lists(json_t *json, const struct cni_conf *conf)
         json_array_append_new(
             interfaces, interface_json(at->host_name, &at->host_mac, at->mtu, NULL, conf->version));
     }
-    json_array_append_new(interfaces, interface_json(at->key.ifname, &at->mac, at->mtu,
-                                                     at->netns_path, conf->version));
+    json_array_append_new(interfaces, own_interface_json(at, conf->version));
     for (size_t i = 0; i < at->result.n_ips; i++) {
         json_array_append_new(
             ips, ip_json(&at->result.ips[i], json_array_size(interfaces) - 1, conf->version));

@@ -103,7 +103,9 @@ static int verb_status(struct kind_env *env, struct cni_conf *conf, json_t **ret
     if (at->kind->needs_bridge) {
         rc = kind_env_ovs(env, &at->conf, &db, err);
         if (rc == 0) {
-            rc = ovs_bridge_datapath(db, at->conf.bridge, env->deadline_ns, datapath, err);
+            rc = at->kind->no_device
+                     ? ovs_bridge_vhost(db, at->conf.bridge, env->deadline_ns, err)
+                     : ovs_bridge_datapath(db, at->conf.bridge, env->deadline_ns, datapath, err);
         }
     }
     if (rc == 0 && at->addresses == ADDRESSES_DELEGATED) {
@@ -264,19 +266,54 @@ int cni_run(const struct cni_request *request, char **ret_output)
     return rc;
 }
 
+/* What a runtime would have to say for this record; input is the configuration's text. */
+static struct cni_request request_of(const char *command, const char *instance,
+                                     const struct record *record, const char *input)
+{
+    return (struct cni_request){.command = command,
+                                .container_id = record->key.container_id,
+                                .netns = record->netns_path,
+                                .ifname = record->key.ifname,
+                                .args = record->cni_args,
+                                .path = record->cni_path,
+                                .instance = instance,
+                                .input = input,
+                                .input_len = input ? strlen(input) : 0};
+}
+
+int cni_police_record(struct kind_env *env, const struct record *record, struct error *err)
+{
+    autofree char *input = json_dumps(record->conf, JSON_COMPACT);
+    struct cni_request request = request_of("ADD", env->instance, record, input);
+    struct attachment *at;
+    struct cni_conf conf;
+    int rc;
+
+    if (!input) {
+        return error_sys(err, -ENOMEM, "configuration");
+    }
+    rc = cni_conf_parse(&request, &conf, err);
+    at = &conf.attachment;
+    if (rc == 0) {
+        rc = record_restore(record, at, err);
+    }
+    if (rc == 0) {
+        attachment_prepare(at, env->instance); /* a part has names of its own */
+        rc = police_flows(env, at, err);
+    }
+    /* Its DEL may have been faster. */
+    if (rc == 0 && !record_exists(env->instance, &record->key)) {
+        rc = police_del(env, at, err);
+    }
+    cni_conf_clear(&conf);
+    return rc;
+}
+
 static int del_with_conf(const char *instance, const struct record *record, struct error *err)
 {
     autofree char *input = json_dumps(record->conf, JSON_COMPACT);
     autofree char *output = NULL;
-    struct cni_request request = {.command = "DEL",
-                                  .container_id = record->key.container_id,
-                                  .netns = record->netns_path,
-                                  .ifname = record->key.ifname,
-                                  .args = record->cni_args,
-                                  .path = record->cni_path,
-                                  .instance = instance,
-                                  .input = input,
-                                  .input_len = input ? strlen(input) : 0};
+    struct cni_request request = request_of("DEL", instance, record, input);
 
     if (!input) {
         return error_sys(err, -ENOMEM, "configuration");

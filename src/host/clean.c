@@ -120,6 +120,15 @@ static void clean_ports(struct clean *clean, const char *socket_path)
     ovsdb_close(db);
 }
 
+/* A private switch takes its flows with it. */
+static void clean_system_flows(struct clean *clean)
+{
+    struct kind_conf conf = {.socket_file = OVS_SYSTEM_SOCKET};
+    struct error err = {0};
+
+    note(clean, police_gc(&clean->env, &conf, clean->all_instances, &err), &err);
+}
+
 /* ---- what a bench that was killed leaves ---- */
 
 static const char *const cgroup_roots[] = {"/sys/fs/cgroup/sluice", "/sys/fs/cgroup/cpu/sluice",
@@ -256,9 +265,9 @@ static int check_no_bench(const char *instance, struct error *err)
 /* Only what Sluice keeps there: a directory that a user named may hold other things. */
 static void clean_files(struct clean *clean)
 {
-    static const char *const ours[] = {"attachments",  "bench",        "ipam",
-                                       "ovs.lock",     "ports.lock",   "pool",
-                                       "sluiced.lock", "sluiced.sock", "state"};
+    static const char *const ours[] = {"attachments", "bench", "ipam",         "ovs.lock",
+                                       "ports.lock",  "pool",  "sluiced.lock", "sluiced.sock",
+                                       "state",       "vhost"};
     struct error err = {0};
 
     for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
@@ -305,6 +314,7 @@ static int clean_instance(const char *instance, bool all_marks, struct host_clea
     if (strcmp(socket_path, OVS_SYSTEM_SOCKET) != 0) {
         clean_ports(&clean, OVS_SYSTEM_SOCKET);
     }
+    clean_system_flows(&clean);
     if (ovs_private_status(instance, &ovs, NULL) == 0 && (ovs.ovsdb_pid || ovs.vswitchd_pid)) {
         report->switches++;
     }

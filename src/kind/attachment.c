@@ -64,6 +64,38 @@ static uint64_t key_hash(const struct attachment_key *key, const char *instance)
     return hash64_str(hash, key->ifname);
 }
 
+/* A tenant's port belongs to the bridge, the tenant and the VLAN, not to a network; pods with
+ * policies have one for themselves (check_same_use in port.c). */
+static uint64_t tenant_hash(const struct attachment *at, const char *instance)
+{
+    uint64_t hash =
+        hash64_str(hash64_str(HASH64_START, instance), at->conf.bridge ? at->conf.bridge : "");
+    char vlan[16];
+
+    snprintf(vlan, sizeof(vlan), "%d", at->conf.vlan);
+    hash = hash64_str(hash64_str(hash, at->conf.tenant), vlan);
+    if (at->kind->port_class && at->kind->port_class(at)) {
+        hash = hash64_str(hash, at->kind->port_class(at));
+    }
+    return at->conf.through_ovs ? hash64_str(hash, "policed") : hash;
+}
+
+static void prepare_policy(struct attachment *at, const char *instance)
+{
+    const char *const key[] = {at->key.network, at->key.container_id, at->key.ifname};
+    char vlan[16];
+    const char *const tenant[] = {at->conf.tenant, vlan};
+
+    if (policy_any(&at->policy)) {
+        snprintf(vlan, sizeof(vlan), "%d", at->conf.vlan);
+        at->conf.through_ovs = true;
+        at->cookie = policy_cookie(instance, key, ARRAY_SIZE(key));
+        at->tenant_cookie = policy_tenant_any(&at->policy)
+                                ? policy_cookie(instance, tenant, ARRAY_SIZE(tenant))
+                                : 0;
+    }
+}
+
 void attachment_prepare(struct attachment *at, const char *instance)
 {
     char text[14], number[PART_TEXT_MAX];
@@ -75,17 +107,16 @@ void attachment_prepare(struct attachment *at, const char *instance)
     }
     hash64_text(key_hash(&key, instance), text);
     snprintf(at->host_name, sizeof(at->host_name), "sl%s", text);
+    if (at->kind->no_device) {
+        snprintf(at->socket_path, sizeof(at->socket_path), "%s/vhost/%s/socket", instance,
+                 at->host_name);
+    }
     used = strlen(attachment_alias_prefix(instance, at->alias));
     snprintf(at->alias + used, sizeof(at->alias) - used, "%s/%s/%s", key.network, key.container_id,
              key.ifname);
+    prepare_policy(at, instance);
     if (at->kind->has_port && !at->conf.port) {
-        /* A tenant's port belongs to the bridge, the tenant and the VLAN, not to a network. */
-        char vlan[16];
-        uint64_t hash =
-            hash64_str(hash64_str(HASH64_START, instance), at->conf.bridge ? at->conf.bridge : "");
-
-        snprintf(vlan, sizeof(vlan), "%d", at->conf.vlan);
-        hash64_text(hash64_str(hash64_str(hash, at->conf.tenant), vlan), text);
+        hash64_text(tenant_hash(at, instance), text);
         snprintf(at->port_name, sizeof(at->port_name), "st%s", text);
         at->conf.port = at->port_name;
     }
@@ -215,6 +246,9 @@ static int set_up_pod(struct kind_env *env, struct attachment *at, struct error 
     int64_t t0 = clock_ns();
     int rc;
 
+    if (at->kind->no_device) {
+        return 0;
+    }
     if (at->kind->outside) {
         return set_up_outside(env, at, err);
     }
@@ -250,6 +284,9 @@ static int take_apart(struct kind_env *env, struct attachment *at, struct error 
     int rc = at->kind->del(env, at, err);
 
     if (rc == 0) {
+        rc = police_del(env, at, err);
+    }
+    if (rc == 0) {
         rc = attachment_release(env, at, &at->key, err);
     }
     if (rc == 0 && !at->kind->plain) {
@@ -258,8 +295,16 @@ static int take_apart(struct kind_env *env, struct attachment *at, struct error 
     return rc;
 }
 
-static int choose_mac(struct attachment *at, struct error *err)
+static int choose_mac(struct kind_env *env, struct attachment *at, struct error *err)
 {
+    struct link_info port;
+    int rc;
+
+    if (at->kind->port_mac) {
+        rc = port_ensure(env, at, &port, err);
+        at->mac = rc == 0 ? port.mac : at->mac;
+        return rc;
+    }
     if (at->conf.has_mac) {
         at->mac = at->conf.mac;
         return 0;
@@ -278,10 +323,16 @@ static int build(struct kind_env *env, struct attachment *at, struct error *err)
         rc = at->kind->add(env, at, err);
     }
     if (rc == 0) {
+        rc = police_add(env, at, err);
+    }
+    if (rc == 0) {
         rc = set_up_pod(env, at, err);
     }
     if (rc == 0) {
         rc = record_finish(at, err);
+    }
+    if (rc == 0) {
+        rc = police_settle(env, at, err);
     }
     return rc;
 }
@@ -310,12 +361,15 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
     if (at->kind->own_port && (rc = port_check_switch(env, &at->conf, err)) < 0) {
         return rc; /* found out before anything is made */
     }
-    rc = choose_mac(at, err);
-    if (rc == 0 && at->conf.has_mac && !at->kind->outside) {
-        rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
-    }
-    if (rc == 0 && at->kind->has_port) {
+    if (at->kind->has_port) {
         rc = port_lock(env, true, &lock, err);
+    }
+    if (rc == 0) {
+        rc = choose_mac(env, at, err);
+    }
+    if (rc == 0 && (at->conf.has_mac || at->kind->port_mac) && !at->kind->outside &&
+        !at->kind->no_device) {
+        rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
     }
     if (rc == 0) {
         rc = record_claim(env, at, err);
@@ -350,6 +404,7 @@ static void find_pod(struct kind_env *env, struct attachment *at)
     at->passed_netns = NULL;
     if (record_read(env->instance, &at->key, &record, NULL) == 0) {
         at->mac = record.mac;
+        at->cookie = record.cookie;
         if (record.part) {
             at->part = record.part;
             attachment_prepare(at, env->instance);
@@ -357,6 +412,9 @@ static void find_pod(struct kind_env *env, struct attachment *at)
         if (record.ovs_socket[0] &&
             str_copy(at->ovs_socket, sizeof(at->ovs_socket), record.ovs_socket) == 0) {
             at->conf.socket_file = at->ovs_socket;
+        }
+        if (record.port[0] && str_copy(at->port_name, sizeof(at->port_name), record.port) == 0) {
+            at->conf.port = at->port_name; /* whatever the configuration says by now */
         }
         at->netns_path = record.netns_path;
         if (!at->pod && record.netns_path[0] && record_of_this_boot(&record) &&
@@ -391,6 +449,7 @@ void attachment_clear(struct attachment *at)
     ipam_result_clear(&at->result);
     ipam_config_free(at->ipam);
     at->ipam = NULL;
+    policy_clear(&at->policy);
     free(at->conf.trunks);
     at->conf.trunks = NULL;
 }

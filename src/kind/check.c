@@ -110,7 +110,8 @@ static int check_lease(struct kind_env *env, struct attachment *at, struct error
     return rc;
 }
 
-static int check_record(struct kind_env *env, struct attachment *at, struct error *err)
+static int check_record(struct kind_env *env, struct attachment *at, struct record *ret,
+                        struct error *err)
 {
     struct record record = {0};
     int rc = record_read(env->instance, &at->key, &record, err);
@@ -131,26 +132,36 @@ static int check_record(struct kind_env *env, struct attachment *at, struct erro
         rc = error_set(err, -ESTALE, "interface %s of container %s was never finished",
                        at->key.ifname, at->key.container_id);
     }
-    record_clear(&record);
+    if (rc < 0) {
+        record_clear(&record);
+    } else {
+        *ret = record;
+    }
     return rc;
 }
 
 int attachment_check(struct kind_env *env, struct attachment *at,
                      const struct attachment_expected *expected, struct error *err)
 {
+    bool inside = !at->kind->outside && !at->kind->no_device;
+    struct record record = {0};
     int rc = attachment_open_pod(env, at, err);
 
     if (rc == 0 && !at->kind->plain) {
-        rc = check_record(env, at, err);
+        rc = check_record(env, at, &record, err);
     }
-    if (rc == 0 && !at->kind->outside) {
+    if (rc == 0 && inside) {
         rc = check_device(at, expected, err);
     }
-    if (rc == 0 && !at->kind->outside) {
+    if (rc == 0 && inside) {
         rc = check_addresses(at, &expected->result, err);
     }
     if (rc == 0 && at->kind->check) {
         rc = at->kind->check(env, at, err);
     }
+    if (rc == 0) {
+        rc = police_check(env, at, &record, err);
+    }
+    record_clear(&record);
     return rc < 0 ? rc : check_lease(env, at, err);
 }

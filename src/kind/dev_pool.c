@@ -37,7 +37,8 @@ static int make_macvtap(struct kind_env *env, struct attachment *at, struct erro
                              .mtu = at->conf.mtu,
                              .netns_fd = -1,
                              .parent_nsid = -1,
-                             .macvlan_mode = MACVLAN_MODE_BRIDGE};
+                             .macvlan_mode =
+                                 at->conf.through_ovs ? MACVLAN_MODE_VEPA : MACVLAN_MODE_BRIDGE};
     int rc = port_ensure(env, at, &parent, err);
 
     if (rc == 0) {

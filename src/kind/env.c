@@ -51,10 +51,12 @@ void kind_env_close(struct kind_env *env)
     env->span_path = NULL;
     netlink_close(env->host);
     ovsdb_close(env->ovs);
+    openflow_close(env->openflow);
     cleanup_fd(&env->host_netns_fd);
     cleanup_fd(&env->span_fd);
     env->host = NULL;
     env->ovs = NULL;
+    env->openflow = NULL;
     env->host_netns_fd = env->span_fd = -1;
 }
 
@@ -107,19 +109,19 @@ bool kind_env_connected(struct kind_env *env, const struct kind_conf *conf)
 }
 
 int kind_env_port_add(struct kind_env *env, const struct kind_conf *conf,
-                      const struct ovs_port_spec *spec, struct error *err)
+                      const struct ovs_port_spec *spec, int *ret_ofport, struct error *err)
 {
     struct ovs_batcher *batcher;
     struct ovsdb *db;
     int rc = find_batcher(env, conf, &batcher, err);
 
     if (rc == 0 && batcher) {
-        return ovs_batcher_add(batcher, spec, 1, env->deadline_ns, NULL, err);
+        return ovs_batcher_add(batcher, spec, 1, env->deadline_ns, ret_ofport, err);
     }
     if (rc == 0) {
         rc = kind_env_ovs(env, conf, &db, err);
     }
-    return rc < 0 ? rc : ovs_ports_add(db, spec, 1, env->deadline_ns, NULL, err);
+    return rc < 0 ? rc : ovs_ports_add(db, spec, 1, env->deadline_ns, ret_ofport, err);
 }
 
 int kind_env_port_del(struct kind_env *env, const struct kind_conf *conf, const char *name,
@@ -136,4 +138,78 @@ int kind_env_port_del(struct kind_env *env, const struct kind_conf *conf, const 
         rc = kind_env_ovs(env, conf, &db, err);
     }
     return rc < 0 ? rc : ovs_ports_del(db, &name, 1, false, env->deadline_ns, err);
+}
+
+int kind_env_flows_path(struct kind_env *env, const struct kind_conf *conf, char path[PATH_MAX],
+                        struct error *err)
+{
+    char socket[PATH_MAX];
+
+    ovs_socket_path(conf->socket_file, env->instance, socket, sizeof(socket));
+    return openflow_path(socket, conf->bridge, path, PATH_MAX) < 0
+               ? error_set(err, -ENAMETOOLONG, "bridge %s: its OpenFlow socket's path is too long",
+                           conf->bridge)
+               : 0;
+}
+
+int kind_env_openflow(struct kind_env *env, const struct kind_conf *conf, struct openflow **ret,
+                      struct error *err)
+{
+    char path[PATH_MAX];
+    int rc = kind_env_flows_path(env, conf, path, err);
+
+    if (rc == 0 && env->openflow &&
+        (strcmp(path, env->openflow_path) != 0 || !openflow_usable(env->openflow))) {
+        openflow_close(env->openflow);
+        env->openflow = NULL;
+    }
+    if (rc == 0 && !env->openflow) {
+        rc = openflow_connect(path, env->deadline_ns, &env->openflow, err);
+        memcpy(env->openflow_path, path, sizeof(path));
+    }
+    *ret = env->openflow;
+    return rc;
+}
+
+/* *ret is NULL in a process of its own. */
+static int find_flow_batcher(struct kind_env *env, const struct kind_conf *conf,
+                             struct flow_batcher **ret, struct error *err)
+{
+    char path[PATH_MAX];
+    int rc;
+
+    *ret = NULL;
+    if (!env->shared) {
+        return 0;
+    }
+    rc = kind_env_flows_path(env, conf, path, err);
+    return rc < 0 ? rc : env->shared->flow_batcher(env->shared, path, ret, err);
+}
+
+int kind_env_flows(struct kind_env *env, const struct kind_conf *conf, const struct flow_set *set,
+                   struct error *err)
+{
+    struct flow_batcher *batcher;
+    struct openflow *openflow;
+    int rc = find_flow_batcher(env, conf, &batcher, err);
+
+    if (rc == 0 && batcher) {
+        return flow_batcher_apply(batcher, set, env->deadline_ns, err);
+    }
+    if (rc == 0) {
+        rc = kind_env_openflow(env, conf, &openflow, err);
+    }
+    return rc < 0 ? rc : openflow_apply(openflow, set, 1, env->deadline_ns, NULL, err);
+}
+
+uint64_t kind_env_flows_lost(struct kind_env *env, const struct kind_conf *conf)
+{
+    struct flow_batcher_counts counts = {0};
+    struct flow_batcher *batcher;
+    struct error err;
+
+    if (find_flow_batcher(env, conf, &batcher, &err) == 0 && batcher) {
+        flow_batcher_counts(batcher, &counts);
+    }
+    return counts.reconnects;
 }

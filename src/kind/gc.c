@@ -53,6 +53,8 @@ static int remove_attachment(struct sweep *sweep, const struct record *record, s
     one.netns_path = record->netns_path;
     one.cni_args = record->cni_args;
     one.passed_netns = NULL;
+    one.policy = (struct policy){0};
+    one.cookie = 0;
     one.netns_fd = -1;
     one.pod = NULL;
     if (one.addresses == ADDRESSES_HOST_LOCAL && !record->part) {
@@ -155,6 +157,12 @@ int attachment_gc(struct kind_env *env, struct attachment *at,
     } else if (at->addresses == ADDRESSES_DELEGATED) {
         rc = attachment_delegate(at, "GC", NULL, &later);
         note(&sweep, rc, &later);
+    }
+    if (at->kind->gc) {
+        note(&sweep, at->kind->gc(env, at, &later), &later);
+    }
+    if (at->kind->needs_bridge) {
+        note(&sweep, police_gc(env, &at->conf, false, &later), &later);
     }
     if (at->kind->has_port) {
         note(&sweep, port_gc(env, &at->conf, &later), &later);

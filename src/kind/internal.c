@@ -47,7 +47,7 @@ static int add(struct kind_env *env, struct attachment *at, struct error *err)
     int rc = pod_name_free(at, err); /* the move would fail only after the port was made */
 
     if (rc == 0) {
-        rc = port_add(env, at, "internal", err);
+        rc = port_add(env, at, PORT_INTERNAL, err);
     }
     attachment_span(env, at, "cni.ovs", t0, rc);
     if (rc < 0) {

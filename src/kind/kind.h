@@ -9,6 +9,7 @@
 #include "ipam/ipam.h"
 #include "netlink/netlink.h"
 #include "ovs/ovs.h"
+#include "policy/policy.h"
 #include "span/span.h"
 
 #include <limits.h>
@@ -30,6 +31,7 @@ struct kind_conf {
     int pool_type; /* index into the kind's parts */
     bool has_mac;
     struct mac_addr mac;
+    bool through_ovs; /* pods on one port must not be switched below OVS: it keeps their policies */
 };
 
 struct attachment_key {
@@ -53,13 +55,17 @@ struct attachment {
     struct ipam_delegate delegate; /* ADDRESSES_DELEGATED */
     struct ip_addr requested[IPAM_IPS_MAX];
     size_t n_requested;
-    const char *device; /* its name in the pod; NULL: the key's ifname */
-    uint64_t part;      /* made in advance, as this part of the pool; 0: not (part.c) */
+    const char *device;   /* its name in the pod; NULL: the key's ifname */
+    uint64_t part;        /* made in advance, as this part of the pool; 0: not (part.c) */
+    struct policy policy; /* what the pod may send and receive, and how fast (police.c) */
 
     /* What follows from the key: filled by attachment_prepare. */
-    char host_name[IFNAMSIZ]; /* host end or OVS port */
+    char host_name[IFNAMSIZ];   /* host end or OVS port */
+    char socket_path[PATH_MAX]; /* that the VMM is to serve; "": none */
     char alias[KIND_ALIAS_MAX];
     char port_name[IFNAMSIZ]; /* conf.port points here when it was not given */
+    uint64_t cookie;          /* of the policy's flows; 0: there is none */
+    uint64_t tenant_cookie;   /* of the tenant's meters; 0: no rate */
 
     /* Which OVS: chosen at ADD, and from the record ever after. "": none. */
     char ovs_socket[PATH_MAX];
@@ -71,6 +77,10 @@ struct attachment {
     struct mac_addr mac, host_mac; /* mac is chosen before anything is made */
     unsigned mtu, ifindex;
     bool has_host_end;
+    bool shares_mac;     /* with the others on the tenant's port */
+    unsigned ofport;     /* of its own OVS port, where ADD was told; 0: not */
+    size_t n_flows;      /* with the cookie */
+    uint64_t flows_lost; /* kind_env_flows_lost when they were put there */
     struct ipam_result result;
 };
 
@@ -81,8 +91,16 @@ struct kind_shared {
     /* The batcher for an OVSDB socket. */
     int (*batcher)(struct kind_shared *shared, const char *socket_path, struct ovs_batcher **ret,
                    struct error *err);
+    /* The same for a bridge's OpenFlow socket. */
+    int (*flow_batcher)(struct kind_shared *shared, const char *socket_path,
+                        struct flow_batcher **ret, struct error *err);
     /* A part of a network's pool is free again (true), or was removed. */
     void (*part_back)(struct kind_shared *shared, const char *network, uint64_t part, bool usable);
+};
+
+/* A device's OpenFlow port number: a port that is made anew has another device. */
+struct kind_env_port {
+    unsigned ifindex, ofport;
 };
 
 /* What a kind may use; supplied by the program that runs it. One thread at a time. */
@@ -97,6 +115,9 @@ struct kind_env {
     struct ovsdb *ovs;    /* connected on first use, by kind_env_ovs */
     char ovs_path[PATH_MAX];
     char kernel_bridge[IFNAMSIZ]; /* a bridge known to have the kernel's datapath */
+    struct openflow *openflow;    /* connected on first use, by kind_env_flows */
+    char openflow_path[PATH_MAX];
+    struct kind_env_port ports[64]; /* by ifindex: OpenFlow port numbers of tenants' ports */
 };
 
 struct kind {
@@ -107,9 +128,15 @@ struct kind {
     bool needs_bridge;        /* an OVS bridge must be named */
     bool own_port;            /* every attachment is an OVS port */
     bool has_port;            /* shares the tenant's OVS port */
+    bool port_mac;            /* and has that port's MAC address */
     bool plain;               /* no addresses, no record: the device is there already */
     bool outside;             /* its device stays with the host, and is handed over by descriptor */
+    bool no_device;           /* nor there: a socket is told, which the VMM is to serve */
+    bool guarded;             /* drops itself what a pod spoofs below the tenant's port */
     const char *const *parts; /* values of "poolType", the default first; NULL: none allowed */
+
+    /* What else tells a tenant's ports apart whose name is derived; NULL: nothing. */
+    const char *(*port_class)(const struct attachment *at);
 
     /*
      * Makes the device in the pod's namespace with its final name, MAC (at->mac) and MTU, but down;
@@ -123,6 +150,13 @@ struct kind {
     /* Finds what changed outside the pod's namespace (inside it: attachment.c). May be NULL. */
     int (*check)(struct kind_env *env, struct attachment *at, struct error *err);
 
+    /* Whether the attachment is there, where it has no device; sets mtu. A negative errno if not.
+     */
+    int (*look)(struct kind_env *env, struct attachment *at);
+
+    /* What GC has to do besides DEL, before it looks at tenants' ports. May be NULL. */
+    int (*gc)(struct kind_env *env, struct attachment *at, struct error *err);
+
     /* A descriptor of an outside device, as a VM wants it; -EBUSY while another has it. */
     int (*open)(struct kind_env *env, const struct attachment *at, int *ret_fd, struct error *err);
 
@@ -130,8 +164,9 @@ struct kind {
     bool (*reusable)(struct kind_env *env, const struct attachment *at);
 };
 
-extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_internal,
-    kind_ovs_dev_pool, kind_loopback;
+extern const struct kind kind_ovs, kind_ovs_macvlan, kind_ovs_macvtap, kind_ovs_ipvlan,
+    kind_ovs_ipvtap, kind_ovs_tc_routing, kind_ovs_internal, kind_ovs_vhost, kind_ovs_dev_pool,
+    kind_loopback;
 
 /* All kinds, NULL at the end. */
 extern const struct kind *const kinds[];
@@ -157,10 +192,29 @@ int kind_env_ovs(struct kind_env *env, const struct kind_conf *conf, struct ovsd
 /* Whether there is a batcher for the configuration's OVSDB, and it has a connection. */
 bool kind_env_connected(struct kind_env *env, const struct kind_conf *conf);
 
-/* ovs_ports_add and ovs_ports_del for one port, through the batcher where there is one. */
+/* ovs_ports_add and ovs_ports_del for one port, through the batcher where there is one. ret_ofport
+ * may be NULL. */
 int kind_env_port_add(struct kind_env *env, const struct kind_conf *conf,
-                      const struct ovs_port_spec *spec, struct error *err);
+                      const struct ovs_port_spec *spec, int *ret_ofport, struct error *err);
 int kind_env_port_del(struct kind_env *env, const struct kind_conf *conf, const char *name,
+                      struct error *err);
+
+/*
+ * openflow_apply for one set of the configuration's bridge, through the batcher where there is one.
+ * -ENOENT or -ECONNREFUSED: no switch is there.
+ */
+int kind_env_flows(struct kind_env *env, const struct kind_conf *conf, const struct flow_set *set,
+                   struct error *err);
+
+/* Path of the OpenFlow socket of the configuration's bridge. */
+int kind_env_flows_path(struct kind_env *env, const struct kind_conf *conf, char path[PATH_MAX],
+                        struct error *err);
+
+/* How often the batcher's connection for it was lost, and with it, perhaps, the flows. */
+uint64_t kind_env_flows_lost(struct kind_env *env, const struct kind_conf *conf);
+
+/* A connection for openflow_count and openflow_list; the environment's. */
+int kind_env_openflow(struct kind_env *env, const struct kind_conf *conf, struct openflow **ret,
                       struct error *err);
 
 /* ---- attachments (attachment.c) ---- */
@@ -210,6 +264,43 @@ int attachment_open_pod(struct kind_env *env, struct attachment *at, struct erro
 /* Gives back the addresses of the key, or, with the part's key, of the part. */
 int attachment_release(struct kind_env *env, struct attachment *at,
                        const struct attachment_key *key, struct error *err);
+
+/* ---- policies put on an attachment (police.c) ---- */
+
+struct record;
+
+/* Whether it is an OVS port, behind which nobody else is. */
+bool attachment_own_port(const struct attachment *at);
+
+/*
+ * Makes the policy hold, if there is one: flows, meters, the device's queue and guard. The device
+ * must be there and still be down; with addresses and MAC known. Returns when it holds.
+ */
+int police_add(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* The part of it that goes when ovs-vswitchd does: flows, meters and the queue on its port. */
+int police_flows(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* To be called when the record is finished: from then on an agent puts flows there anew when the
+ * switch was restarted, and before it was ours to do. */
+int police_settle(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* Removes flows and meters; the device must be gone. A switch that is gone has none. */
+int police_del(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* The same for a part that others will have: its device stays, without what was put on it. */
+int police_free(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* -ESTALE when flows are missing, or the device's queue or guard is. */
+int police_check(struct kind_env *env, struct attachment *at, const struct record *record,
+                 struct error *err);
+
+/*
+ * Removes the flows and meters of cookies that no record has: the instance's, or any instance's
+ * (bridge NULL: of all bridges). A switch that is gone has none.
+ */
+int police_gc(struct kind_env *env, const struct kind_conf *conf, bool any_instance,
+              struct error *err);
 
 /* ---- parts made in advance (part.c) ---- */
 
@@ -266,9 +357,12 @@ struct record {
     const char *host_device;         /* "" when there is none */
     struct netns_id netns;
     struct mac_addr mac;
-    uint64_t part; /* 0: none */
-    bool joined;   /* the runtime has called ADD for a namespace out of the pool */
-    json_t *conf;  /* NULL: not known */
+    uint64_t part;                  /* 0: none */
+    uint64_t cookie, tenant_cookie; /* 0: none */
+    size_t n_flows;
+    unsigned ifindex; /* of the pod's device; 0: not known */
+    bool joined;      /* the runtime has called ADD for a namespace out of the pool */
+    json_t *conf;     /* NULL: not known */
     json_t *json;
 };
 
@@ -277,11 +371,17 @@ void record_clear(struct record *record);
 /* Creates the record with state "adding"; -EEXIST when there is one. */
 int record_claim(const struct kind_env *env, struct attachment *at, struct error *err);
 
+/* Fills at, prepared from the record's configuration, with what ADD made: MAC, addresses, which
+ * OVS. */
+int record_restore(const struct record *record, struct attachment *at, struct error *err);
+
 /* Adds the whole truth to the claim, state "ready". */
 int record_finish(struct attachment *at, struct error *err);
 
-/* Adds to the record of a namespace out of the pool that the runtime has called ADD for it. */
-int record_join(const char *instance, const struct record *record, struct error *err);
+/* Adds to the record of a namespace out of the pool that the runtime has called ADD for it, and how
+ * many flows it has now. */
+int record_join(const char *instance, const struct record *record, size_t n_flows,
+                struct error *err);
 
 /* Adds to the record of a part that it is being removed: whatever is left of it is of no more use.
  */
@@ -309,7 +409,16 @@ int record_list_container(const char *instance, const char *container_id,
 /* Removes folders of containers that an ADD killed before it wrote its record left empty. */
 void record_tidy(const char *instance);
 
-/* ---- what kinds share (pod.c, port.c) ---- */
+/* ---- what kinds share (linked.c, ipvlan.c, pod.c, port.c) ---- */
+
+/*
+ * add, del and check of a device that is linked to the tenant's port: mode has what is particular
+ * to the device's kind, the rest is filled in here.
+ */
+int linked_add(struct kind_env *env, struct attachment *at, const struct link_spec *mode,
+               struct error *err);
+int linked_del(struct kind_env *env, struct attachment *at, struct error *err);
+int linked_check(struct kind_env *env, struct attachment *at, struct error *err);
 
 /* -EEXIST when the pod has a device of the attachment's name. */
 int pod_name_free(struct attachment *at, struct error *err);
@@ -319,6 +428,15 @@ int pod_name_free(struct attachment *at, struct error *err);
  * it could set one, by the MAC that the record was claimed with.
  */
 int pod_device_delete(struct attachment *at, struct error *err);
+
+/*
+ * Makes a veth of MTU at->mtu, both ends in one message, sent from inside the pod, each at once
+ * where it belongs: at->device and at->host_name. Sets ifindex, host_mac and has_host_end.
+ */
+int veth_make(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* Puts into env->host's batch what sets the host's end up, with its alias. */
+void veth_put_up(struct kind_env *env, const struct attachment *at);
 
 /* Deletes a device of the host's namespace by name; one that is gone is fine. */
 int host_device_delete(struct kind_env *env, const char *name, struct error *err);
@@ -330,14 +448,22 @@ int host_device_check(struct kind_env *env, const char *name, struct error *err)
 int port_ensure(struct kind_env *env, const struct attachment *at, struct link_info *ret,
                 struct error *err);
 
+/*
+ * Makes the tenant's port in OVS (type "" or "internal"), or finds that it is there and is what the
+ * configuration says; *ret_ours: it is marked ours.
+ */
+int port_make(struct kind_env *env, const struct attachment *at, const char *type, bool *ret_ours,
+              struct error *err);
+
 /* Whether OVS answers, and, when the configuration names a datapath, the bridge has it (-EINVAL).
  */
 int port_check_switch(struct kind_env *env, const struct kind_conf *conf, struct error *err);
 
-/* Adds the attachment's own port to OVS (type "" or "internal", which has the pod's MAC and MTU)
- * and waits until it works. */
-int port_add(struct kind_env *env, const struct attachment *at, const char *type,
-             struct error *err);
+/* Adds the attachment's own port to OVS (type "", PORT_INTERNAL, which has the pod's MAC and MTU,
+ * or PORT_VHOST) and waits until it works. */
+#define PORT_INTERNAL "internal"
+#define PORT_VHOST    "dpdkvhostuserclient"
+int port_add(struct kind_env *env, struct attachment *at, const char *type, struct error *err);
 
 /* Removes the attachment's own port from OVS; one that is gone is fine. */
 int port_delete(struct kind_env *env, const struct attachment *at, struct error *err);
@@ -351,6 +477,9 @@ int port_check(struct kind_env *env, const struct attachment *at, const char *na
  * port must not go between the two.
  */
 int port_lock(const struct kind_env *env, bool shared, int *ret_fd, struct error *err);
+
+/* The alias of a device that was made for a tenant's port, by which port_gc finds it. */
+void port_device_alias(const struct kind_env *env, const char *port, char alias[KIND_ALIAS_MAX]);
 
 /* Removes tenants' ports marked ours that no record uses (bridge NULL: of all bridges). */
 int port_gc(struct kind_env *env, const struct kind_conf *conf, struct error *err);

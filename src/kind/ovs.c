@@ -6,64 +6,37 @@
 #include <net/if.h>
 #include <string.h>
 
-/* Both ends in one message, sent from inside the pod, each at once where it belongs. */
-static int make_veth(struct kind_env *env, struct attachment *at, struct error *err)
-{
-    struct netlink_answer answer;
-    struct link_spec host = {.name = at->host_name,
-                             .mac = &at->host_mac,
-                             .mtu = at->mtu,
-                             .netns_fd = env->host_netns_fd};
-    struct link_spec pod = {.kind = "veth",
-                            .name = at->device,
-                            .mac = &at->mac,
-                            .mtu = at->mtu,
-                            .netns_fd = -1,
-                            .peer = &host};
-    struct link_change quiet = {
-        .name = at->host_name, .alias = at->alias, .no_ipv6_autoconf = true};
-    struct link_change up = {.name = at->host_name, .up = true};
-    int rc;
-
-    link_put_create(at->pod, &pod);
-    rc = netlink_send(at->pod, &answer, err);
-    if (rc < 0) {
-        return rc;
-    }
-    at->ifindex = answer.ifindex;
-    link_put_change(env->host, &quiet);
-    link_put_change(env->host, &up);
-    return netlink_send(env->host, NULL, err);
-}
-
 /*
- * Where DEL and ADD of one attachment follow each other, ovs-vswitchd may have closed the port that
- * had the device's name only now, and put the flags back that it saw before ours.
+ * The port works: what its device needs now. Where DEL and ADD of one attachment follow each other,
+ * ovs-vswitchd may have closed the port that had the device's name only now, and put the flags back
+ * that it saw before ours. Its own datapath, which shows by a promiscuous device, takes packets as
+ * they are.
  */
-static int keep_up(struct kind_env *env, struct attachment *at, struct error *err)
+static int settle(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct link_change up = {.name = at->host_name, .up = true};
-    struct link_info info;
+    struct link_info info = {0};
+    int rc = 0;
 
-    if (link_peek(env->host, at->host_name, &info) == 0 && (info.flags & IFF_UP)) {
-        return 0;
+    if (link_peek(env->host, at->host_name, &info) < 0 || !(info.flags & IFF_UP)) {
+        link_put_change(env->host, &up);
+        rc = netlink_send(env->host, NULL, err);
     }
-    link_put_change(env->host, &up);
-    return netlink_send(env->host, NULL, err);
+    return rc == 0 && (info.flags & IFF_PROMISC)
+               ? link_no_checksum_offload(at->pod, at->device, err)
+               : rc;
 }
 
 static int add(struct kind_env *env, struct attachment *at, struct error *err)
 {
     int64_t t0 = clock_ns();
-    int rc = 0;
+    int rc;
 
     at->mtu = at->conf.mtu ? at->conf.mtu : 1500;
-    at->has_host_end = true;
-    if (mac_random(&at->host_mac) < 0) {
-        rc = error_set(err, -EIO, "no random bytes for a MAC address");
-    }
+    rc = veth_make(env, at, err);
     if (rc == 0) {
-        rc = make_veth(env, at, err);
+        veth_put_up(env, at);
+        rc = netlink_send(env->host, NULL, err);
     }
     attachment_span(env, at, "cni.link", t0, rc);
     if (rc < 0) {
@@ -72,7 +45,7 @@ static int add(struct kind_env *env, struct attachment *at, struct error *err)
     t0 = clock_ns();
     rc = port_add(env, at, "", err);
     if (rc == 0) {
-        rc = keep_up(env, at, err);
+        rc = settle(env, at, err);
     }
     attachment_span(env, at, "cni.ovs", t0, rc);
     return rc;

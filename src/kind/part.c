@@ -40,11 +40,15 @@ static int look_at_part(struct kind_env *env, struct attachment *at, struct erro
     if (rc == 0) {
         at->mac = record.mac;
         record_clear(&record);
-        rc = at->kind->outside ? link_peek(env->host, at->host_name, &info)
-                               : link_peek(at->pod, at->device, &info);
+        rc = at->kind->no_device ? at->kind->look(env, at)
+             : at->kind->outside ? link_peek(env->host, at->host_name, &info)
+                                 : link_peek(at->pod, at->device, &info);
     }
     if (rc < 0) {
         return error_set(err, -ESTALE, "part %" PRIu64 " of the pool is gone", at->part);
+    }
+    if (at->kind->no_device) {
+        return 0;
     }
     at->ifindex = info.ifindex;
     at->mtu = info.mtu;
@@ -99,7 +103,13 @@ int part_take(struct kind_env *env, struct attachment *at, struct error *err)
         rc = attachment_delegate(at, "ADD", &at->result, err);
     }
     if (rc == 0) {
+        rc = police_add(env, at, err);
+    }
+    if (rc == 0) {
         rc = record_finish(at, err);
+    }
+    if (rc == 0) {
+        rc = police_settle(env, at, err);
     }
     if (rc < 0 && part_give_back(env, at, &undo) < 0) {
         log_warn("part %s of the pool: what the failed ADD took could not be given back, DEL will: "
@@ -107,6 +117,19 @@ int part_take(struct kind_env *env, struct attachment *at, struct error *err)
                  text, undo.text);
     }
     return rc;
+}
+
+/* What the runtime says of this pod may be more than what the network's configuration does. */
+static int join_policy(struct kind_env *env, struct attachment *at, const struct record *record,
+                       struct error *err)
+{
+    if (!record->cookie) {
+        return error_set(err, -EINVAL,
+                         "rules and rates of a single pod: network %s, whose pool has namespaces, "
+                         "must have some itself",
+                         at->key.network);
+    }
+    return police_add(env, at, err);
 }
 
 int part_join(struct kind_env *env, struct attachment *at, struct error *err)
@@ -129,8 +152,11 @@ int part_join(struct kind_env *env, struct attachment *at, struct error *err)
     if (rc == 0 && at->addresses == ADDRESSES_HOST_LOCAL) {
         rc = ipam_held(at->ipam, env->instance, &owner, &at->result, err);
     }
+    if (rc == 0 && at->cookie) {
+        rc = join_policy(env, at, &record, err);
+    }
     if (rc == 0) {
-        rc = record_join(env->instance, &record, err);
+        rc = record_join(env->instance, &record, at->n_flows, err);
     }
     record_clear(&record);
     return rc;
@@ -143,6 +169,9 @@ static int remove_all(struct kind_env *env, struct attachment *at, struct error 
     struct attachment_key part = part_key(at, at->part, text);
     int rc = at->kind->del(env, at, err);
 
+    if (rc == 0) {
+        rc = police_del(env, at, err);
+    }
     if (rc == 0) {
         rc = attachment_release(env, at, &at->key, err);
     }
@@ -166,8 +195,11 @@ static int give(struct kind_env *env, struct attachment *at, struct error *err)
 {
     char text[PART_TEXT_MAX];
     struct attachment_key part = part_key(at, at->part, text);
-    int rc = move_lease(env, at, &at->key, &part, err);
+    int rc = police_free(env, at, err);
 
+    if (rc == 0) {
+        rc = move_lease(env, at, &at->key, &part, err);
+    }
     if (rc == 0 && at->addresses == ADDRESSES_DELEGATED) {
         rc = attachment_delegate(at, "DEL", NULL, err);
     }

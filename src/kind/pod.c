@@ -16,6 +16,43 @@ int pod_name_free(struct attachment *at, struct error *err)
     return rc == -ENODEV ? 0 : error_sys(err, rc, "look up device %s", at->device);
 }
 
+int veth_make(struct kind_env *env, struct attachment *at, struct error *err)
+{
+    struct netlink_answer answer;
+    struct link_spec host = {.name = at->host_name,
+                             .mac = &at->host_mac,
+                             .mtu = at->mtu,
+                             .netns_fd = env->host_netns_fd};
+    struct link_spec pod = {.kind = "veth",
+                            .name = at->device,
+                            .mac = &at->mac,
+                            .mtu = at->mtu,
+                            .netns_fd = -1,
+                            .peer = &host};
+    int rc;
+
+    at->has_host_end = true;
+    if (mac_random(&at->host_mac) < 0) {
+        return error_set(err, -EIO, "no random bytes for a MAC address");
+    }
+    link_put_create(at->pod, &pod);
+    rc = netlink_send(at->pod, &answer, err);
+    if (rc == 0) {
+        at->ifindex = answer.ifindex;
+    }
+    return rc;
+}
+
+void veth_put_up(struct kind_env *env, const struct attachment *at)
+{
+    struct link_change quiet = {
+        .name = at->host_name, .alias = at->alias, .no_ipv6_autoconf = true};
+    struct link_change up = {.name = at->host_name, .up = true};
+
+    link_put_change(env->host, &quiet);
+    link_put_change(env->host, &up);
+}
+
 /* No MAC is known to DEL without a record, and some devices have none. */
 static bool has_mac_of(const struct attachment *at, const struct link_info *info)
 {

@@ -9,9 +9,25 @@
 #include <string.h>
 #include <unistd.h>
 
-static void port_alias(const struct kind_conf *conf, char alias[KIND_ALIAS_MAX])
+static void port_alias(const struct kind_conf *conf, bool policed, char alias[KIND_ALIAS_MAX])
 {
-    snprintf(alias, KIND_ALIAS_MAX, "sluice-port/%s/%d", conf->bridge, conf->vlan);
+    snprintf(alias, KIND_ALIAS_MAX, "sluice-port/%s/%d%s", conf->bridge, conf->vlan,
+             policed ? "/policed" : "");
+}
+
+/* Below a port that pods with policies share nothing is switched; without, all is. */
+static int check_same_use(const struct attachment *at, const struct link_info *info,
+                          struct error *err)
+{
+    char other[KIND_ALIAS_MAX];
+
+    port_alias(&at->conf, !at->conf.through_ovs, other);
+    return strcmp(info->alias, other) != 0
+               ? 0
+               : error_set(err, -EEXIST,
+                           "port: %s is for pods %s rules and rates; pods %s need another",
+                           at->conf.port, at->conf.through_ovs ? "without" : "with",
+                           at->conf.through_ovs ? "with them" : "without them");
 }
 
 static int check_same_port(const struct ovs_ports *found, const struct kind_conf *conf,
@@ -55,16 +71,15 @@ int port_check_switch(struct kind_env *env, const struct kind_conf *conf, struct
     return rc;
 }
 
-/* Makes the port in OVS, or finds that it is there and is what the configuration says. */
-static int port_make(struct kind_env *env, const struct attachment *at, bool *ret_ours,
-                     struct error *err)
+int port_make(struct kind_env *env, const struct attachment *at, const char *type, bool *ret_ours,
+              struct error *err)
 {
     const struct kind_conf *conf = &at->conf;
     struct ovs_port_spec spec = {
         .bridge = conf->bridge,
         .name = conf->port,
-        .type = "internal",
-        .mtu = (int)conf->mtu,
+        .type = type,
+        .mtu = *type ? (int)conf->mtu : 0,
         .tag = conf->vlan,
         .owner = {.network = at->key.network, .instance = env->instance},
     };
@@ -81,7 +96,7 @@ static int port_make(struct kind_env *env, const struct attachment *at, bool *re
     rc = ovs_ports_list(db, conf->port, false, env->deadline_ns, &found, err);
     if (rc == 0 && found.n == 0) {
         ovs_ports_clear(&found);
-        rc = kind_env_port_add(env, conf, &spec, err);
+        rc = kind_env_port_add(env, conf, &spec, NULL, err);
         *ret_ours = true;
         if (rc != -EEXIST) {
             return rc;
@@ -124,9 +139,12 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
     if (rc == 0 && (ret->flags & IFF_UP) && derived) {
         return 0;
     }
-    port_alias(&at->conf, alias);
+    port_alias(&at->conf, at->conf.through_ovs, alias);
     if (rc == 0) {
         rc = link_get(env->host, 0, at->conf.port, ret, err);
+        if (rc == 0 && (rc = check_same_use(at, ret, err)) < 0) {
+            return rc;
+        }
     }
     if (rc == 0 && (ret->flags & IFF_UP) && !strcmp(ret->alias, alias)) {
         return 0;
@@ -134,7 +152,7 @@ int port_ensure(struct kind_env *env, const struct attachment *at, struct link_i
     if (rc < 0 && rc != -ENODEV) {
         return rc;
     }
-    rc = port_make(env, at, &ours, err);
+    rc = port_make(env, at, "internal", &ours, err);
     if (rc == 0) {
         rc = wait_device(env, at->conf.port, ret, err);
     }
@@ -185,7 +203,7 @@ static int port_is_stale(struct kind_env *env, const struct attachment *at, bool
 
 /* Removes the port, waits until ovs-vswitchd has done so, and adds it again. */
 static int renew_port(struct kind_env *env, const struct attachment *at,
-                      const struct ovs_port_spec *spec, struct error *err)
+                      const struct ovs_port_spec *spec, int *ret_ofport, struct error *err)
 {
     const char *name = at->host_name;
     struct ovsdb *db;
@@ -194,33 +212,55 @@ static int renew_port(struct kind_env *env, const struct attachment *at,
     if (rc == 0) {
         rc = ovs_ports_del(db, &name, 1, true, env->deadline_ns, err);
     }
-    return rc < 0 ? rc : kind_env_port_add(env, &at->conf, spec, err);
+    return rc < 0 ? rc : kind_env_port_add(env, &at->conf, spec, ret_ofport, err);
 }
 
-int port_add(struct kind_env *env, const struct attachment *at, const char *type, struct error *err)
+/* ovs-vswitchd's own words for a type that it does not have are of no use. */
+static int explain_vhost(struct kind_env *env, const struct attachment *at, int rc,
+                         struct error *err)
 {
-    bool internal = !strcmp(type, "internal");
+    struct error why;
+    struct ovsdb *db;
+
+    if (kind_env_ovs(env, &at->conf, &db, &why) == 0 &&
+        ovs_bridge_vhost(db, at->conf.bridge, env->deadline_ns, &why) == -ENOTSUP) {
+        *err = why;
+        rc = why.errnum;
+    }
+    return rc;
+}
+
+int port_add(struct kind_env *env, struct attachment *at, const char *type, struct error *err)
+{
+    int ofport = 0;
+    bool internal = !strcmp(type, PORT_INTERNAL), vhost = !strcmp(type, PORT_VHOST);
     char mac[MAC_TEXT_MAX];
     struct ovs_port_spec spec = {
         .bridge = at->conf.bridge,
         .name = at->host_name,
         .type = type,
         .mac = internal ? mac_format(&at->mac, mac) : NULL,
-        .mtu = internal ? (int)at->conf.mtu : 0,
+        .vhost_path = vhost ? at->socket_path : NULL,
+        .mtu = internal || vhost ? (int)at->conf.mtu : 0,
         .tag = at->conf.vlan,
         .trunks = at->conf.trunks,
         .n_trunks = at->conf.n_trunks,
         .owner = {at->key.network, at->key.container_id, at->key.ifname, env->instance},
     };
 
-    int rc = kind_env_port_add(env, &at->conf, &spec, err);
+    int rc = kind_env_port_add(env, &at->conf, &spec, &ofport, err);
 
+    if (vhost) {
+        at->ofport = (unsigned)ofport;
+        return rc == -EREMOTEIO ? explain_vhost(env, at, rc, err) : rc;
+    }
     if (rc == 0 && (rc = port_is_stale(env, at, internal, err)) > 0) {
-        rc = renew_port(env, at, &spec, err);
+        rc = renew_port(env, at, &spec, &ofport, err);
         if (rc == 0 && (rc = port_is_stale(env, at, internal, err)) > 0) {
             rc = error_set(err, -EIO, "ovs-vswitchd does not take up device %s", at->host_name);
         }
     }
+    at->ofport = (unsigned)ofport;
     return rc;
 }
 
@@ -295,13 +335,55 @@ int port_lock(const struct kind_env *env, bool shared, int *ret_fd, struct error
     return rc < 0 ? error_sys(err, rc, "lock %s", path ? path : "ports") : 0;
 }
 
+static int port_unused(const struct kind_env *env, const char *name, bool *ret, struct error *err)
+{
+    struct port_use use = {.name = name};
+    int rc = record_list(env->instance, note_use, &use, err);
+
+    *ret = !use.used;
+    return rc;
+}
+
+/* Of two parts, so that it is no attachment's. */
+void port_device_alias(const struct kind_env *env, const char *port, char alias[KIND_ALIAS_MAX])
+{
+    size_t used = strlen(attachment_alias_prefix(env->instance, alias));
+
+    snprintf(alias + used, KIND_ALIAS_MAX - used, "port/%s", port);
+}
+
+struct device_sweep {
+    struct kind_env *env;
+    struct error *err;
+};
+
+/* A device that was made for a tenant's port: of an internal port it is OVS's to remove. */
+static int sweep_port_device(const struct link_info *info, void *cookie)
+{
+    struct device_sweep *sweep = cookie;
+    char prefix[KIND_ALIAS_MAX];
+    bool unused;
+    int rc;
+
+    port_device_alias(sweep->env, "", prefix);
+    if (!str_has_prefix(info->alias, prefix)) {
+        return 0;
+    }
+    rc = port_unused(sweep->env, info->alias + strlen(prefix), &unused, sweep->err);
+    return rc < 0 || !unused ? rc : host_device_delete(sweep->env, info->name, sweep->err);
+}
+
 int port_gc(struct kind_env *env, const struct kind_conf *conf, struct error *err)
 {
     autoclose int lock = -1;
     struct ovs_ports found = {0};
     struct ovsdb *db;
+    struct device_sweep sweep = {env, err};
     int rc = port_lock(env, false, &lock, err);
 
+    if (rc == 0) {
+        rc = link_list(env->host, sweep_port_device, &sweep, err);
+    }
     if (rc == 0) {
         rc = kind_env_ovs(env, conf, &db, err);
     }
@@ -310,15 +392,15 @@ int port_gc(struct kind_env *env, const struct kind_conf *conf, struct error *er
     }
     for (size_t i = 0; rc == 0 && i < found.n; i++) {
         const struct ovs_port *port = &found.ports[i];
-        struct port_use use = {.name = port->name};
+        bool unused;
 
         if (port->owner.container_id || !port->owner.instance ||
             strcmp(port->owner.instance, env->instance) != 0 ||
             (conf->bridge && strcmp(port->bridge, conf->bridge) != 0)) {
             continue;
         }
-        rc = record_list(env->instance, note_use, &use, err);
-        if (rc == 0 && !use.used) {
+        rc = port_unused(env, port->name, &unused, err);
+        if (rc == 0 && unused) {
             rc = ovs_ports_del(db, &port->name, 1, true, env->deadline_ns, err);
         }
     }

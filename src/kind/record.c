@@ -10,6 +10,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -63,6 +65,23 @@ static json_t *ips_to_json(const struct ipam_result *result)
     return ips;
 }
 
+/* As ovs-ofctl(8) shows it: it may not fit a JSON number. */
+static void set_cookie(json_t *json, const char *key, uint64_t cookie)
+{
+    if (cookie) {
+        json_object_set_new(json, key, json_sprintf("0x%" PRIx64, cookie));
+    }
+}
+
+static int read_cookie(const json_t *json, const char *key, uint64_t *ret, struct error *err)
+{
+    const char *text = "0";
+    int rc = json_read_string(json, NULL, key, &text, err);
+
+    *ret = strtoull(text, NULL, 16);
+    return rc;
+}
+
 /* What is known before anything is made. */
 static json_t *claim_to_json(const struct attachment *at)
 {
@@ -94,6 +113,8 @@ static json_t *claim_to_json(const struct attachment *at)
     if (at->kind->has_port) {
         json_object_set_new(json, "port", json_string(at->conf.port));
     }
+    set_cookie(json, "cookie", at->cookie);
+    set_cookie(json, "tenantCookie", at->tenant_cookie);
     if (at->part) {
         json_object_set_new(json, "part", json_integer((json_int_t)at->part));
     }
@@ -110,8 +131,14 @@ static json_t *made_to_json(const struct attachment *at)
                              (json_int_t)at->ifindex, "mtu", (json_int_t)at->mtu, "nic",
                              at->kind->nic, "ips", ips_to_json(&at->result));
 
+    if (json && at->cookie) {
+        json_object_set_new(json, "flows", json_integer((json_int_t)at->n_flows));
+    }
     if (json && at->has_host_end) {
         json_object_set_new(json, "hostDevice", json_string(at->host_name));
+    }
+    if (json && at->socket_path[0]) {
+        json_object_set_new(json, "socketPath", json_string(at->socket_path));
     }
     return json;
 }
@@ -193,9 +220,11 @@ static int add_line(const char *instance, const struct attachment_key *key, json
     return rc < 0 ? error_sys(err, rc, "write %s", path ? path : "the record") : 0;
 }
 
-int record_join(const char *instance, const struct record *record, struct error *err)
+int record_join(const char *instance, const struct record *record, size_t n_flows,
+                struct error *err)
 {
-    return add_line(instance, &record->key, json_pack("{s:b}", "joined", 1), err);
+    return add_line(instance, &record->key,
+                    json_pack("{s:b, s:I}", "joined", 1, "flows", (json_int_t)n_flows), err);
 }
 
 int record_removing(const char *instance, const struct attachment_key *key, struct error *err)
@@ -241,7 +270,7 @@ static int merge_lines(const char *data, size_t len, json_t **ret, struct error 
 static int record_parse(const char *data, size_t len, struct record *ret, struct error *err)
 {
     struct record record = RECORD_EMPTY;
-    int64_t device = 0, inode = 0, part = 0;
+    int64_t device = 0, inode = 0, part = 0, flows = 0, ifindex = 0;
     const char *mac = "";
     json_t *json = NULL;
     int rc = merge_lines(data, len, &json, err);
@@ -266,6 +295,10 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
         (rc = json_read_object(json, NULL, "conf", &record.conf, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsDevice", 0, INT64_MAX, &device, err)) < 0 ||
         (rc = json_read_int(json, NULL, "part", 0, INT64_MAX, &part, err)) < 0 ||
+        (rc = json_read_int(json, NULL, "flows", 0, INT64_MAX, &flows, err)) < 0 ||
+        (rc = json_read_int(json, NULL, "ifindex", 0, INT32_MAX, &ifindex, err)) < 0 ||
+        (rc = read_cookie(json, "cookie", &record.cookie, err)) < 0 ||
+        (rc = read_cookie(json, "tenantCookie", &record.tenant_cookie, err)) < 0 ||
         (rc = json_read_bool(json, NULL, "joined", &record.joined, err)) < 0 ||
         (rc = json_read_int(json, NULL, "netnsInode", 0, INT64_MAX, &inode, err)) < 0) {
         json_decref(json);
@@ -273,6 +306,8 @@ static int record_parse(const char *data, size_t len, struct record *ret, struct
     }
     mac_parse(mac, &record.mac);
     record.part = (uint64_t)part;
+    record.n_flows = (size_t)flows;
+    record.ifindex = (unsigned)ifindex;
     record.netns.device = (uint64_t)device;
     record.netns.inode = (uint64_t)inode;
     record.json = json;
@@ -291,6 +326,29 @@ static int read_path(const char *path, struct record *ret, struct error *err)
     }
     rc = record_parse(data, len, ret, err);
     return rc < 0 ? error_wrap(err, "record %s", path) : 0;
+}
+
+int record_restore(const struct record *record, struct attachment *at, struct error *err)
+{
+    json_t *ips = json_object_get(record->json, "ips"), *item;
+    size_t i;
+
+    json_array_foreach (ips, i, item) {
+        const char *text = json_string_value(json_object_get(item, "address"));
+
+        if (!text || i == IPAM_IPS_MAX || ip_parse(text, &at->result.ips[i].address) < 0) {
+            return error_set(err, -EBADMSG, "record of container %s: ips: no list of addresses",
+                             record->key.container_id);
+        }
+        at->result.n_ips = i + 1;
+    }
+    at->mac = record->mac;
+    at->part = record->part;
+    at->ifindex = record->ifindex;
+    at->has_host_end = record->host_device[0];
+    str_copy(at->ovs_socket, sizeof(at->ovs_socket), record->ovs_socket);
+    at->conf.socket_file = at->ovs_socket;
+    return 0;
 }
 
 bool record_exists(const char *instance, const struct attachment_key *key)

@@ -3,12 +3,15 @@
 #include "netlink/netlink-internal.h"
 
 #include <errno.h>
+#include <linux/ethtool.h>
 #include <linux/if_link.h>
 #include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <linux/veth.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/sockios.h>
 #include <sys/ioctl.h>
 
 int mac_parse(const char *text, struct mac_addr *ret)
@@ -70,7 +73,9 @@ static void put_kind_data(struct netlink *nl, const struct link_spec *spec)
         attr_put_u32(nl, IFLA_MACVLAN_MODE, spec->macvlan_mode);
     } else if (str_has_prefix(spec->kind, "ipv")) {
         attr_put_u16(nl, IFLA_IPVLAN_MODE, spec->ipvlan_mode);
-        attr_put_u16(nl, IFLA_IPVLAN_FLAGS, spec->ipvlan_flags);
+        if (spec->ipvlan_flags) { /* none would take those away that others' siblings need */
+            attr_put_u16(nl, IFLA_IPVLAN_FLAGS, spec->ipvlan_flags);
+        }
     } else if (spec->peer) {
         struct ifinfomsg info = {.ifi_index = (int)spec->peer->ifindex};
         size_t peer = attr_nest_begin(nl, VETH_INFO_PEER);
@@ -263,6 +268,19 @@ int link_peek(struct netlink *nl, const char *name, struct link_info *ret)
     memcpy(info.mac.bytes, request.ifr_hwaddr.sa_data, MAC_LEN);
     *ret = info;
     return 0;
+}
+
+int link_no_checksum_offload(struct netlink *nl, const char *name, struct error *err)
+{
+    struct ethtool_value off = {.cmd = ETHTOOL_STXCSUM, .data = 0};
+    struct ifreq request = {.ifr_data = (char *)&off};
+
+    if (str_copy(request.ifr_name, sizeof(request.ifr_name), name) < 0) {
+        return error_set(err, -ENODEV, "device name %s is too long", name);
+    }
+    return ioctl(netlink_fd(nl), SIOCETHTOOL, &request) < 0
+               ? error_sys(err, -errno, "switch off checksum offload of device %s", name)
+               : 0;
 }
 
 struct link_visit {

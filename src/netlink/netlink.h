@@ -182,6 +182,9 @@ int link_get(struct netlink *nl, unsigned ifindex, const char *name, struct link
  */
 int link_peek(struct netlink *nl, const char *name, struct link_info *ret);
 
+/* What a device sends has its checksum already, and is no larger than its MTU allows. */
+int link_no_checksum_offload(struct netlink *nl, const char *name, struct error *err);
+
 /* Every device of the namespace: for GC, clean and doctor. A negative return of visit stops. */
 int link_list(struct netlink *nl, int (*visit)(const struct link_info *info, void *cookie),
               void *cookie, struct error *err);
@@ -255,6 +258,10 @@ void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int 
 int tc_bpf_put(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,
                struct error *err);
 
+/* The same, but only where there was none put: else -EEXIST. */
+int tc_bpf_add(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,
+               struct error *err);
+
 struct tc_bpf_info {
     char name[64];
     uint32_t prog_id;
@@ -281,6 +288,17 @@ int tc_tbf_put(struct netlink *nl, unsigned ifindex, uint64_t rate_bps, uint64_t
 /* -ESTALE, with what is so instead, when a device's bucket is not what tc_tbf_put made. */
 int tc_tbf_check(struct netlink *nl, unsigned ifindex, uint64_t rate_bps, uint64_t burst_bits,
                  struct error *err);
+
+/*
+ * Runs a BPF program (SCHED_CLS, direct action) on what a device sends, in a root qdisc or, where
+ * there is a token bucket, below it, instead of the one that was put there before: so that an
+ * ingress qdisc, with which a runtime may join the device to a VM's tap, still has its place.
+ */
+int tc_guard_put(struct netlink *nl, unsigned ifindex, bool below_tbf, int prog_fd,
+                 const char *name, struct error *err);
+
+/* -ENOENT when there is none. */
+int tc_guard_get(struct netlink *nl, unsigned ifindex, struct tc_bpf_info *ret, struct error *err);
 
 /* Takes the bucket away again; one that is gone is fine. */
 int tc_tbf_delete(struct netlink *nl, unsigned ifindex, struct error *err);

@@ -84,8 +84,24 @@ static struct tcmsg bpf_filter_header(unsigned ifindex, bool egress)
     };
 }
 
-void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
-                         const char *name)
+static void put_bpf_filter(struct netlink *nl, const struct tcmsg *filter, int prog_fd,
+                           const char *name, uint16_t flags)
+{
+    size_t options;
+
+    message_begin(nl, RTM_NEWTFILTER, NLM_F_CREATE | flags, filter, sizeof(*filter),
+                  "add BPF filter", name);
+    attr_put_string(nl, TCA_KIND, "bpf");
+    options = attr_nest_begin(nl, TCA_OPTIONS);
+    attr_put_u32(nl, TCA_BPF_FD, (uint32_t)prog_fd);
+    attr_put_string(nl, TCA_BPF_NAME, name);
+    attr_put_u32(nl, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
+    attr_nest_end(nl, options);
+    message_end(nl);
+}
+
+static void put_bpf(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
+                    const char *name, uint16_t flags)
 {
     struct tcmsg qdisc = {
         .tcm_family = AF_UNSPEC,
@@ -94,20 +110,24 @@ void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int 
         .tcm_parent = TC_H_CLSACT,
     };
     struct tcmsg filter = bpf_filter_header(ifindex, egress);
-    size_t options;
 
     message_begin(nl, RTM_NEWQDISC, NLM_F_CREATE, &qdisc, sizeof(qdisc), "add qdisc", "clsact");
     attr_put_string(nl, TCA_KIND, "clsact");
     message_end(nl);
-    message_begin(nl, RTM_NEWTFILTER, NLM_F_CREATE, &filter, sizeof(filter), "add BPF filter",
-                  name);
-    attr_put_string(nl, TCA_KIND, "bpf");
-    options = attr_nest_begin(nl, TCA_OPTIONS);
-    attr_put_u32(nl, TCA_BPF_FD, (uint32_t)prog_fd);
-    attr_put_string(nl, TCA_BPF_NAME, name);
-    attr_put_u32(nl, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
-    attr_nest_end(nl, options);
-    message_end(nl);
+    put_bpf_filter(nl, &filter, prog_fd, name, flags);
+}
+
+void tc_bpf_put_messages(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd,
+                         const char *name)
+{
+    put_bpf(nl, ifindex, egress, prog_fd, name, 0);
+}
+
+int tc_bpf_add(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,
+               struct error *err)
+{
+    put_bpf(nl, ifindex, egress, prog_fd, name, NLM_F_EXCL);
+    return netlink_send(nl, NULL, err);
 }
 
 int tc_bpf_put(struct netlink *nl, unsigned ifindex, bool egress, int prog_fd, const char *name,
@@ -135,14 +155,13 @@ static int take_bpf_filter(const struct nlmsghdr *message, void *cookie)
     return 0;
 }
 
-int tc_bpf_get(struct netlink *nl, unsigned ifindex, bool egress, struct tc_bpf_info *ret,
-               struct error *err)
+static int get_bpf_filter(struct netlink *nl, const struct tcmsg *header, struct tc_bpf_info *ret,
+                          struct error *err)
 {
-    struct tcmsg header = bpf_filter_header(ifindex, egress);
     struct tc_bpf_info info = {0};
     int rc;
 
-    message_begin(nl, RTM_GETTFILTER, 0, &header, sizeof(header), "look up BPF filter", NULL);
+    message_begin(nl, RTM_GETTFILTER, 0, header, sizeof(*header), "look up BPF filter", NULL);
     attr_put_string(nl, TCA_KIND, "bpf");
     message_end(nl);
     rc = netlink_query(nl, false, take_bpf_filter, &info, err);
@@ -151,6 +170,14 @@ int tc_bpf_get(struct netlink *nl, unsigned ifindex, bool egress, struct tc_bpf_
     }
     /* Without the qdisc the kernel says that the parent is wrong. */
     return rc == -EINVAL ? error_set(err, -ENOENT, "there is no BPF filter") : rc;
+}
+
+int tc_bpf_get(struct netlink *nl, unsigned ifindex, bool egress, struct tc_bpf_info *ret,
+               struct error *err)
+{
+    struct tcmsg header = bpf_filter_header(ifindex, egress);
+
+    return get_bpf_filter(nl, &header, ret, err);
 }
 
 int tc_bpf_delete(struct netlink *nl, unsigned ifindex, bool egress, struct error *err)
@@ -170,6 +197,8 @@ int tc_bpf_delete(struct netlink *nl, unsigned ifindex, bool egress, struct erro
 #define TBF_LATENCY_MS 50 /* a frame waits no longer for its turn; then it is dropped */
 #define TBF_FRAMES_MIN 10 /* or for so many frames of full size, at low rates */
 #define TBF_TICK_NS    64 /* the kernel's unit for buffers */
+
+#define TBF_HANDLE TC_H_MAKE(1U << 16, 0)
 
 struct tbf {
     uint64_t rate; /* bytes a second */
@@ -231,6 +260,7 @@ int tc_tbf_put_message(struct netlink *nl, unsigned ifindex, uint64_t rate_bps, 
     if (rc < 0) {
         return rc;
     }
+    header.tcm_handle = TBF_HANDLE;
     options.rate.rate = at_most_u32(tbf.rate);
     options.limit = tbf.limit;
     message_begin(nl, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, &header, sizeof(header),
@@ -339,4 +369,64 @@ int tc_tbf_delete(struct netlink *nl, unsigned ifindex, struct error *err)
     message_end(nl);
     rc = netlink_send(nl, NULL, err);
     return rc == -ENOENT || rc == -ENODEV || rc == -EINVAL ? 0 : rc;
+}
+
+/* ---- a filter of what a device sends ---- */
+
+/*
+ * No qdisc but one with classes takes filters, and this kernel's htb without a class holds nothing
+ * back. Its queue is for what the bucket above it does not let through yet.
+ */
+#define GUARD_HANDLE TC_H_MAKE(2U << 16, 0)
+#define GUARD_QUEUE  64 /* frames, of up to 64 KiB */
+
+static struct tcmsg guard_filter_header(unsigned ifindex)
+{
+    struct tcmsg header = bpf_filter_header(ifindex, true);
+
+    header.tcm_parent = GUARD_HANDLE;
+    return header;
+}
+
+static void put_guard_qdisc(struct netlink *nl, unsigned ifindex, bool below_tbf)
+{
+    struct tc_htb_glob options = {.version = 3, .rate2quantum = 10};
+    struct tcmsg qdisc = {.tcm_family = AF_UNSPEC,
+                          .tcm_ifindex = (int)ifindex,
+                          .tcm_handle = GUARD_HANDLE,
+                          .tcm_parent = below_tbf ? TBF_HANDLE | 1 : TC_H_ROOT};
+    size_t nest;
+
+    message_begin(nl, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, &qdisc, sizeof(qdisc),
+                  "add qdisc", "htb");
+    attr_put_string(nl, TCA_KIND, "htb");
+    nest = attr_nest_begin(nl, TCA_OPTIONS);
+    attr_put(nl, TCA_HTB_INIT, &options, sizeof(options));
+    attr_put_u32(nl, TCA_HTB_DIRECT_QLEN, GUARD_QUEUE);
+    attr_nest_end(nl, nest);
+    message_end(nl);
+}
+
+int tc_guard_put(struct netlink *nl, unsigned ifindex, bool below_tbf, int prog_fd,
+                 const char *name, struct error *err)
+{
+    struct tcmsg filter = guard_filter_header(ifindex);
+    int rc;
+
+    put_guard_qdisc(nl, ifindex, below_tbf);
+    put_bpf_filter(nl, &filter, prog_fd, name, 0);
+    rc = netlink_send(nl, NULL, err);
+    if (rc < 0) {
+        /* The kernel can't change an htb that is there, not even to what it is. */
+        put_bpf_filter(nl, &filter, prog_fd, name, 0);
+        rc = netlink_send(nl, NULL, NULL) == 0 ? 0 : rc;
+    }
+    return rc;
+}
+
+int tc_guard_get(struct netlink *nl, unsigned ifindex, struct tc_bpf_info *ret, struct error *err)
+{
+    struct tcmsg header = guard_filter_header(ifindex);
+
+    return get_bpf_filter(nl, &header, ret, err);
 }

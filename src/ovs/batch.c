@@ -24,13 +24,8 @@ static int send_flight(struct ovs_batcher *b, enum flight flight, json_t *ops, s
 
 static void count_transaction(struct ovs_batcher *b, size_t ports)
 {
-    size_t i = 0;
-
-    while (i < OVS_BATCH_SIZES - 1 && ports > (size_t)1 << i) {
-        i++;
-    }
     ovs_batcher_count(b, &b->counts.transactions, 1);
-    ovs_batcher_count(b, &b->counts.sizes[i], 1);
+    ovs_batcher_count(b, &b->counts.sizes[ovs_batch_size(ports, OVS_BATCH_SIZES)], 1);
 }
 
 /* ---- additions: into one transaction ---- */

@@ -24,12 +24,22 @@ const struct ovs_daemon ovs_daemon_server = {
  * Without --disable-system, which comes off where the kernel's datapath is ours, it would delete
  * kernel datapaths that another ovs-vswitchd made. Without --disable-system-route it would read all
  * devices and addresses anew whenever one of them changes, which is quadratic in pods; tunnels, if
- * ever, need `ovs-appctl ovs/route/add`.
+ * ever, need `ovs-appctl ovs/route/add`. dpif_netdev has a line for each port of DPDK whenever one
+ * comes.
  */
 const struct ovs_daemon ovs_daemon_switch = {
     .name = "ovs-vswitchd",
     .path = "/usr/sbin/ovs-vswitchd",
-    .options = {"unix:%s/db.sock", "--disable-system-route", "--disable-system"},
+    .options = {"unix:%s/db.sock", "--disable-system-route", "-vdpif_netdev:file:warn",
+                "--disable-system"},
+};
+
+/* Debian's second build of it. */
+const struct ovs_daemon ovs_daemon_switch_dpdk = {
+    .name = "ovs-vswitchd",
+    .path = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk",
+    .options = {"unix:%s/db.sock", "--disable-system-route", "-vdpif_netdev:file:warn",
+                "--disable-system"},
 };
 
 /* ---- finding ---- */
@@ -48,7 +58,9 @@ static bool is_daemon(pid_t pid, const struct ovs_daemon *daemon, const char *di
         return false;
     }
     comm[strcspn(comm, "\n")] = '\0';
-    if (strcmp(comm, daemon->name) || file_read(cmdline_path, CMDLINE_MAX, &cmdline, &len) < 0) {
+    /* "ovs-vswitchd-dp" is one too: the kernel cuts the program's name. */
+    if (!str_has_prefix(comm, daemon->name) ||
+        file_read(cmdline_path, CMDLINE_MAX, &cmdline, &len) < 0) {
         return false;
     }
     for (size_t i = 0; i < len; i += strlen(cmdline + i) + 1) {
@@ -109,13 +121,15 @@ int ovs_daemon_netns(pid_t pid, int *ret_fd, struct error *err)
 
 /* ---- starting ---- */
 
-#define ENV_N     5
-#define OPTIONS_N 11
+#define ENV_N     6
+#define OPTIONS_N 12
 
-/* "NAME=dir" for every directory that Open vSwitch would otherwise take from its installation. */
+/* "NAME=dir" for every directory that Open vSwitch, or DPDK, would otherwise take from elsewhere.
+ */
 static int write_environment(const char *dir, char *env[ENV_N + 1])
 {
-    static const char *const names[] = {"OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR"};
+    static const char *const names[] = {"OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR",
+                                        "RUNTIME_DIRECTORY"};
 
     env[0] = strdup("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {

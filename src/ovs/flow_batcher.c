@@ -18,11 +18,12 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-#define WAITING_MAX      4000000              /* flows of all callers; 200 bytes each or so */
-#define BUNDLE_FLOWS_MAX 20000                /* unless one set alone has more */
-#define CONNECT_NS       (30 * NSEC_PER_SEC)  /* for a busy switch to say hello */
-#define RETRY_NS         (50 * NSEC_PER_MSEC) /* between attempts to connect */
-#define RESTART_NS       (5 * NSEC_PER_SEC)   /* a switch that was there may be away */
+#define WAITING_MAX      2000000               /* flows of all callers; 200 bytes each or so */
+#define BUNDLE_FLOWS_MAX 5000                  /* unless one set alone has more */
+#define CONNECT_NS       (30 * NSEC_PER_SEC)   /* for a busy switch to say hello */
+#define RETRY_NS         (50 * NSEC_PER_MSEC)  /* between attempts to connect */
+#define IDLE_NS          (500 * NSEC_PER_MSEC) /* likewise, when nothing waits */
+#define RESTART_NS       (5 * NSEC_PER_SEC)    /* a switch that was there may be away */
 
 enum { WAITING, FINISHED, GIVEN_UP };
 
@@ -31,9 +32,9 @@ struct request {
     TAILQ_ENTRY(request) link;
     struct of_change change;
     int64_t deadline_ns;
-    bool sent; /* under the batcher's lock */
-    int rc;    /* -EREMOTEIO with change.refusal.what: the caller makes the words */
-    struct error err;
+    bool sent;        /* under the batcher's lock */
+    int rc;           /* -EREMOTEIO with change.refusal.what: the caller makes the words */
+    struct error err; /* till it is done: why it failed last time, under the batcher's lock */
     atomic_int state;
     sem_t done;
 };
@@ -88,17 +89,14 @@ static void finish(struct flow_batcher *b, struct request *r, int rc, const stru
     TAILQ_REMOVE(&b->queue, r, link);
     pthread_mutex_lock(&b->lock);
     b->waiting -= r->change.n_messages;
-    if (rc == 0) {
-        b->counts.sets++;
-        b->counts.flows += r->change.n_messages - 1;
-    } else {
-        b->counts.failed++;
-    }
-    pthread_mutex_unlock(&b->lock);
+    b->counts.sets += rc == 0;
+    b->counts.flows += rc == 0 ? r->change.n_messages - 1 : 0;
+    b->counts.failed += rc != 0;
     r->rc = rc;
     if (err) {
         r->err = *err;
     }
+    pthread_mutex_unlock(&b->lock);
     if (atomic_exchange(&r->state, FINISHED) == GIVEN_UP) {
         request_free(r);
     } else {
@@ -195,7 +193,7 @@ static int reserve(struct flow_batcher *b, size_t n)
 static int64_t choose(struct flow_batcher *b)
 {
     int64_t deadline_ns = 0;
-    size_t messages = 0, size = 0;
+    size_t messages = 0;
     struct request *r;
 
     b->n_chosen = 0;
@@ -213,11 +211,8 @@ static int64_t choose(struct flow_batcher *b)
         b->chosen[b->n_chosen++] = &r->change;
         deadline_ns = r->deadline_ns > deadline_ns ? r->deadline_ns : deadline_ns;
     }
-    while (size < FLOW_BATCH_SIZES - 1 && b->n_chosen > (size_t)1 << size) {
-        size++;
-    }
     b->counts.bundles++;
-    b->counts.sizes[size]++;
+    b->counts.sizes[ovs_batch_size(b->n_chosen, FLOW_BATCH_SIZES)]++;
     pthread_mutex_unlock(&b->lock);
     return deadline_ns;
 }
@@ -226,18 +221,18 @@ static int64_t choose(struct flow_batcher *b)
  * flow that fails a commit. */
 static void refused(struct flow_batcher *b, const struct error *err)
 {
-    size_t left = 0;
-
     for (size_t i = 0; i < b->n_chosen; i++) {
-        if (b->chosen[i]->refusal.what || b->n_chosen == 1) {
-            finish(b, of_request(b->chosen[i]), -EREMOTEIO, err);
-        } else {
-            left++;
+        struct request *r = of_request(b->chosen[i]);
+
+        if (r->change.refusal.what || b->n_chosen == 1) {
+            finish(b, r, -EREMOTEIO, err);
+            continue;
         }
+        pthread_mutex_lock(&b->lock);
+        b->counts.retried++;
+        r->sent = false;
+        pthread_mutex_unlock(&b->lock);
     }
-    pthread_mutex_lock(&b->lock);
-    b->counts.retried += left;
-    pthread_mutex_unlock(&b->lock);
 }
 
 static void commit(struct flow_batcher *b)
@@ -266,6 +261,9 @@ static void commit(struct flow_batcher *b)
     }
     pthread_mutex_lock(&b->lock);
     b->counts.retried += b->n_chosen;
+    for (size_t i = 0; i < b->n_chosen; i++) {
+        of_request(b->chosen[i])->err = err;
+    }
     pthread_mutex_unlock(&b->lock);
     lose(b, &err);
 }
@@ -289,6 +287,14 @@ static bool wants_connection(const struct flow_batcher *b)
     return !b->of && (!TAILQ_EMPTY(&b->queue) || b->hooks.on_connect);
 }
 
+/* Milliseconds until it is time to connect; -1 for never. */
+static int until_connect(const struct flow_batcher *b)
+{
+    int64_t idle_ns = TAILQ_EMPTY(&b->queue) && clock_ns() >= b->give_up_ns ? IDLE_NS : 0;
+
+    return wants_connection(b) ? clock_left_ms(b->retry_ns + idle_ns) : -1;
+}
+
 /* Sleeps until something comes, or it is time to connect again. */
 static void wait_for_work(struct flow_batcher *b)
 {
@@ -300,7 +306,7 @@ static void wait_for_work(struct flow_batcher *b)
     if (b->of && !TAILQ_EMPTY(&b->queue)) {
         return;
     }
-    if (poll(pfds, 2, wants_connection(b) ? clock_left_ms(b->retry_ns) : -1) <= 0) {
+    if (poll(pfds, 2, until_connect(b)) <= 0) {
         return;
     }
     if (pfds[0].revents) {
@@ -430,18 +436,17 @@ static int request_new(struct flow_batcher *b, const struct flow_set *set, int64
                        struct request **ret, struct error *err)
 {
     struct request *r = calloc(1, sizeof(*r));
-    int rc = r ? 0 : -ENOMEM;
+    int rc;
 
-    if (rc == 0) {
-        sem_init(&r->done, 0, 0);
-        r->deadline_ns = deadline_ns;
-        rc = of_change_encode(set, take_xids(b, set->n_flows + 1), &r->change);
+    if (!r) {
+        return error_sys(err, -ENOMEM, "flows");
     }
+    sem_init(&r->done, 0, 0);
+    r->deadline_ns = deadline_ns;
+    rc = of_change_encode(set, take_xids(b, set->n_flows + 1), &r->change, err);
     if (rc < 0) {
-        if (r) {
-            request_free(r);
-        }
-        return error_sys(err, rc, "flows");
+        request_free(r);
+        return rc;
     }
     *ret = r;
     return 0;
@@ -482,7 +487,9 @@ static void leave(struct flow_batcher *b)
 static void set_late(struct flow_batcher *b, const struct request *r, struct error *err)
 {
     pthread_mutex_lock(&b->lock);
-    if (!atomic_load(&b->connected) && b->why.errnum) {
+    if (r->err.errnum) {
+        error_set(err, -ETIMEDOUT, "%s", r->err.text);
+    } else if (!atomic_load(&b->connected) && b->why.errnum) {
         error_set(err, -ETIMEDOUT, "%s", b->why.text);
     } else {
         error_set(err, -ETIMEDOUT, "OpenFlow at %s did not answer in time", b->path);

@@ -16,7 +16,7 @@
 #define OF_MESSAGE_MAX 65535
 #define OF_CONTROL_MAX 64 /* any message that is not of a flow */
 /* The bundle's envelope, a flow_mod, every field that a match can have, every instruction. */
-#define OF_FLOW_MAX (16 + 48 + 192 + 80)
+#define OF_FLOW_MAX (16 + 48 + 208 + 80)
 
 enum of_type {
     OF_HELLO = 0,
@@ -180,7 +180,8 @@ struct of_change {
     struct of_refusal refusal; /* of the last commit */
 };
 
-int of_change_encode(const struct flow_set *set, uint32_t xid, struct of_change *ret);
+int of_change_encode(const struct flow_set *set, uint32_t xid, struct of_change *ret,
+                     struct error *err);
 void of_change_clear(struct of_change *change);
 
 /* Puts into err, in words, why a set was refused, which is also the return value. */

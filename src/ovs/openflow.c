@@ -199,16 +199,13 @@ static int lost(struct openflow *of, int rc, struct error *err)
                : error_sys(err, rc, "%s", of->name);
 }
 
-/* Sends, sleeps until something can be done, receives. */
-static int turn(struct openflow *of, struct parts *parts, int64_t deadline_ns, struct error *err)
+/* Sleeps until something can be sent, or was received. */
+static int wait_some(struct openflow *of, bool to_send, int64_t deadline_ns, struct error *err)
 {
-    struct pollfd pfds[2] = {{.fd = of->fd, .events = POLLIN}, {of->wake_fd, POLLIN, 0}};
-    int rc = send_parts(of, parts);
+    struct pollfd pfds[2] = {{of->fd, POLLIN, 0}, {of->wake_fd, POLLIN, 0}};
+    int rc;
 
-    if (rc < 0) {
-        return lost(of, rc, err);
-    }
-    pfds[0].events |= parts->n || !is_flushed(of) ? POLLOUT : 0;
+    pfds[0].events |= to_send ? POLLOUT : 0;
     rc = poll(pfds, 2, clock_left_ms(deadline_ns));
     if (rc == 0) {
         return error_set(err, -ETIMEDOUT, "%s did not answer in time", of->name);
@@ -256,9 +253,10 @@ int openflow_exchange(struct openflow *of, struct iovec *parts, size_t n_parts, 
     }
     of_write_header(left.barrier, OF_BARRIER_REQUEST, OF_HEADER, xid);
     while (rc == 0) {
-        rc = turn(of, &left, deadline_ns, err);
+        rc = send_parts(of, &left);
+        rc = rc < 0 ? lost(of, rc, err) : take_all(of, xid, take, cookie, err);
         if (rc == 0) {
-            rc = take_all(of, xid, take, cookie, err);
+            rc = wait_some(of, left.n || !is_flushed(of), deadline_ns, err);
         }
     }
     of->broken = rc < 0;

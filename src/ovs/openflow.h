@@ -61,7 +61,7 @@ struct flow_meter {
  * same commit. No flows, and no meters: it is removed.
  */
 struct flow_set {
-    uint64_t cookie;
+    uint64_t cookie; /* not 0, which the switch's own flows have */
     const struct flow *flows;
     size_t n_flows;
     const struct flow_meter *meters; /* made, or changed to this, before the flows */

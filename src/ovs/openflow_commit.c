@@ -21,7 +21,8 @@ static void *copy(const void *data, size_t n, size_t size)
     return to ? memcpy(to, data, n * size) : NULL;
 }
 
-int of_change_encode(const struct flow_set *set, uint32_t xid, struct of_change *ret)
+int of_change_encode(const struct flow_set *set, uint32_t xid, struct of_change *ret,
+                     struct error *err)
 {
     struct of_change change = {.xid = xid,
                                .n_messages = set->n_flows + 1,
@@ -29,13 +30,16 @@ int of_change_encode(const struct flow_set *set, uint32_t xid, struct of_change 
                                .n_old_meters = set->n_old_meters};
     uint8_t *end;
 
+    if (set->cookie == 0) {
+        return error_set(err, -EINVAL, "flows of cookie 0: those are the switch's own");
+    }
     change.bytes = reallocarray(NULL, change.n_messages, OF_FLOW_MAX);
     change.meters = copy(set->meters, set->n_meters, sizeof(*set->meters));
     change.old_meters = copy(set->old_meters, set->n_old_meters, sizeof(*set->old_meters));
     if (!change.bytes || (set->n_meters && !change.meters) ||
         (set->n_old_meters && !change.old_meters)) {
         of_change_clear(&change);
-        return -ENOMEM;
+        return error_sys(err, -ENOMEM, "flows");
     }
     end = of_write_remove(change.bytes, set->cookie, xid);
     for (size_t i = 0; i < set->n_flows; i++) {
@@ -452,9 +456,9 @@ int openflow_apply(struct openflow *of, const struct flow_set *sets, size_t n, i
     int rc = changes && pointers ? 0 : error_sys(err, -ENOMEM, "flows");
 
     while (rc == 0 && made < n) {
-        rc = of_change_encode(&sets[made], xid, &changes[made]);
+        rc = of_change_encode(&sets[made], xid, &changes[made], err);
         if (rc < 0) {
-            error_sys(err, rc, "flows");
+            at = made;
             break;
         }
         xid += (uint32_t)changes[made].n_messages;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The words for what a switch refuses. Source: OpenFlow Switch Specification 1.4.0, section 7.5.4
- * (types, codes, names), and what ovs-vswitchd means by them.
+ * (types, codes); the names, and what is meant by them, are ovs-vswitchd's.
  */
 #include "ovs/openflow-internal.h"
 
@@ -20,11 +20,11 @@ static const struct {
     const char *name, *words;
 } errors[] = {
     {BAD_REQUEST, 1, "OFPBRC_BAD_TYPE", "the switch does not know this message"},
-    {BAD_REQUEST, 2, "OFPBRC_BAD_MULTIPART", "the switch does not know this request"},
+    {BAD_REQUEST, 2, "OFPBRC_BAD_STAT", "the switch does not know this request"},
     {BAD_REQUEST, 5, "OFPBRC_EPERM", "not permitted"},
     {BAD_REQUEST, 6, "OFPBRC_BAD_LEN", "the message's length is wrong"},
     {BAD_REQUEST, 9, "OFPBRC_BAD_TABLE_ID", "there is no such table"},
-    {BAD_REQUEST, 10, "OFPBRC_IS_SLAVE", "the connection may only read"},
+    {BAD_REQUEST, 10, "OFPBRC_IS_SECONDARY", "the connection may only read"},
     {BAD_ACTION, 4, "OFPBAC_BAD_OUT_PORT", "there can be no such output port"},
     {BAD_ACTION, 5, "OFPBAC_BAD_ARGUMENT", "an action's argument is wrong"},
     {BAD_ACTION, 7, "OFPBAC_TOO_MANY", "too many actions"},

@@ -111,8 +111,7 @@ uint8_t *of_write_multipart(uint8_t *at, enum of_multipart what, const void *bod
                             uint32_t xid)
 {
     at = of_write_header(at, OF_MULTIPART_REQUEST, 16 + len, xid);
-    at = put16(at, (uint16_t)what);
-    at = put_zeros(at, 6);
+    at = put64(at, (uint64_t)what << 48); /* no flags */
     return put(at, body, len);
 }
 

@@ -19,6 +19,9 @@ int ovs_socket_connect(const char *peer, const char *socket_path, int64_t deadli
 /* Starts a thread with all signals blocked: they are other threads' business. */
 int ovs_thread_start(pthread_t *ret, void *(*run)(void *cookie), void *cookie);
 
+/* Which of the sizes (at most 1, 2, 4, ...; the last: more) n things have. */
+size_t ovs_batch_size(size_t n, size_t sizes);
+
 /* ---- ovsdb.c ---- */
 
 #define OVSDB_MESSAGE_MAX                                                                          \
@@ -188,10 +191,11 @@ int ovs_bridges_make(struct ovsdb *db, const char *dir, const struct ovs_private
 struct ovs_daemon {
     const char *name;       /* as in /proc/PID/comm */
     const char *path;       /* program */
-    const char *options[3]; /* of its own; %s stands for the directory */
+    const char *options[4]; /* of its own; %s stands for the directory */
 };
 
-extern const struct ovs_daemon ovs_daemon_server, ovs_daemon_switch;
+/* The switch with DPDK is the same daemon by another program: either finds and stops both. */
+extern const struct ovs_daemon ovs_daemon_server, ovs_daemon_switch, ovs_daemon_switch_dpdk;
 
 /* pid of this directory's daemon, 0 when it does not run. Does not trust the pid file's text. */
 pid_t ovs_daemon_find(const struct ovs_daemon *daemon, const char *dir);
@@ -206,6 +210,28 @@ int ovs_daemon_stop(const struct ovs_daemon *daemon, const char *dir, int64_t de
 
 /* Network namespace that a process is in. */
 int ovs_daemon_netns(pid_t pid, int *ret_fd, struct error *err);
+
+/* ---- dpdk.c ---- */
+
+/*
+ * How many hugepages ovs-vswitchd is to have for DPDK, 0 for none: what was asked for (0: no
+ * matter) is put into the database, unless it runs already; then it must be what it has, else
+ * -EEXIST.
+ */
+int ovs_dpdk_settle(struct ovsdb *db, unsigned asked, bool running, int64_t deadline_ns,
+                    unsigned *ret_pages, struct error *err);
+
+/* ---- hugepages.c ---- */
+
+/*
+ * Sees to it that so many hugepages of 2 MB are free: those that are missing are added to the
+ * host's number, and noted in dir. Nobody else of us takes them while *ret_lock is open. Blocks;
+ * -ENOMEM when the kernel can't make them, -ENOTSUP when it knows none.
+ */
+int ovs_hugepages_reserve(const char *dir, unsigned wanted, int *ret_lock, struct error *err);
+
+/* Takes back what was added for dir; nothing, when nothing was. */
+int ovs_hugepages_return(const char *dir, struct error *err);
 
 /* ---- kernel.c ---- */
 

@@ -54,6 +54,7 @@ struct ovs_port_spec {
     const char *name;       /* port and interface */
     const char *type;       /* "", "internal", "dpdkvhostuserclient" */
     const char *mac;        /* for internal ports; NULL: OVS chooses */
+    const char *vhost_path; /* for dpdkvhostuserclient: the socket that the VM's side serves */
     int mtu;                /* mtu_request; 0: none */
     int tag;                /* access VLAN 1..4094; 0: none */
     const uint16_t *trunks; /* VLAN ids; with n_trunks 0: none. With a tag: that one is native */
@@ -107,6 +108,9 @@ void ovs_ports_clear(struct ovs_ports *ports);
  * lists those there are. */
 int ovs_bridge_datapath(struct ovsdb *db, const char *bridge, int64_t deadline_ns,
                         char ret_datapath[16], struct error *err);
+
+/* Whether a bridge can have vhost-user ports: 0, or -ENOTSUP and in err what it lacks. */
+int ovs_bridge_vhost(struct ovsdb *db, const char *bridge, int64_t deadline_ns, struct error *err);
 
 /* ---- the batcher (batcher.c) ---- */
 
@@ -169,15 +173,19 @@ const char *ovs_socket_path(const char *configured, const char *instance, char *
 
 /* ---- a private OVS (private.c) ---- */
 
+#define OVS_HUGEPAGES_DEFAULT 128
+
 struct ovs_private_options {
     const char *instance;       /* everything lives in <instance>/ovs */
     const char *const *bridges; /* made when missing, in the caller's netns */
     size_t n_bridges;
     const char *datapath; /* of the bridges that are made: "netdev" (or NULL), "system" */
+    unsigned hugepages;   /* of 2 MB, for DPDK; 0: as it is, which is without DPDK at first */
 };
 
 struct ovs_private_status {
     bool running;
+    bool dpdk;
     pid_t ovsdb_pid, vswitchd_pid; /* 0: not running */
     char version[32];              /* "" when OVSDB does not tell */
 };
@@ -189,7 +197,9 @@ struct ovs_private_status {
  * without CLOEXEC go to the daemons. -EEXIST when it runs already in another network namespace,
  * -ENAMETOOLONG when a socket's path would be too long for the kernel, -EOPNOTSUPP when datapath is
  * "system" and the kernel has none, -EBUSY when another OVS has it in this namespace; a bridge that
- * ovs-vswitchd cannot make is taken back and err has its words.
+ * ovs-vswitchd cannot make is taken back and err has its words. With hugepages it runs with DPDK:
+ * the host's number of them is raised by those that are missing, until ovs_private_down; -ENOMEM
+ * when the kernel can't, -EEXIST when it runs already without DPDK or with another number.
  */
 int ovs_private_up(const struct ovs_private_options *options, struct error *err);
 

@@ -102,6 +102,11 @@ static json_t *interface_row(const struct ovs_port_spec *spec)
     if (row && spec->mac) {
         json_object_set_new(row, "mac", json_string(spec->mac));
     }
+    if (row && spec->vhost_path) {
+        json_object_set_new(
+            row, "options",
+            json_pack("[s, [[s, s]]]", "map", "vhost-server-path", spec->vhost_path));
+    }
     return row;
 }
 

@@ -226,21 +226,30 @@ static int init_database(struct ovsdb *db, int64_t deadline_ns, struct error *er
 
 /* ---- start ---- */
 
-static int start_switch(const struct layout *at, int64_t deadline_ns, struct error *err)
+/* With DPDK where that is asked for, or was when it ran last. */
+static int start_switch(const struct layout *at, struct ovsdb *db, unsigned hugepages,
+                        int64_t deadline_ns, struct error *err)
 {
     struct ovs_daemon daemon = ovs_daemon_switch;
+    bool running = ovs_daemon_find(&daemon, at->dir);
+    autoclose int lock = -1; /* until it has its memory */
+    int rc = ovs_dpdk_settle(db, hugepages, running, deadline_ns, &hugepages, err);
 
-    if (ovs_daemon_find(&daemon, at->dir)) {
-        return 0;
+    if (rc < 0 || running) {
+        return rc;
+    }
+    if (hugepages) {
+        daemon = ovs_daemon_switch_dpdk;
+        rc = ovs_hugepages_reserve(at->dir, hugepages, &lock, err);
     }
     if (ovs_kernel_used(at->dir)) {
         daemon.options[ARRAY_SIZE(daemon.options) - 1] = NULL; /* --disable-system */
     }
-    return ovs_daemon_start(&daemon, at->dir, deadline_ns, err);
+    return rc < 0 ? rc : ovs_daemon_start(&daemon, at->dir, deadline_ns, err);
 }
 
-static int start_daemons(const struct layout *at, int64_t deadline_ns, struct ovsdb **ret_db,
-                         struct error *err)
+static int start_daemons(const struct layout *at, unsigned hugepages, int64_t deadline_ns,
+                         struct ovsdb **ret_db, struct error *err)
 {
     autoovsdb struct ovsdb *db = NULL;
     int rc = 0;
@@ -258,7 +267,7 @@ static int start_daemons(const struct layout *at, int64_t deadline_ns, struct ov
         rc = init_database(db, deadline_ns, err);
     }
     if (rc == 0) {
-        rc = start_switch(at, deadline_ns, err);
+        rc = start_switch(at, db, hugepages, deadline_ns, err);
     }
     if (rc == 0) {
         *ret_db = take_ptr(db);
@@ -301,7 +310,7 @@ int ovs_private_up(const struct ovs_private_options *options, struct error *err)
         rc = ovs_kernel_claim(at.dir, running, err);
     }
     if (rc == 0) {
-        rc = start_daemons(&at, deadline_ns, &db, err);
+        rc = start_daemons(&at, options->hugepages, deadline_ns, &db, err);
     }
     if (rc == 0) {
         rc = ovs_bridges_make(db, at.dir, options, deadline_ns, err);
@@ -401,6 +410,9 @@ int ovs_private_down(const char *instance, struct error *err)
     if (rc == 0 && netns_fd >= 0) {
         rc = ovs_kernel_remove(at.dir, netns_fd, err);
     }
+    if (rc == 0) {
+        rc = ovs_hugepages_return(at.dir, err);
+    }
     if (rc < 0) {
         return rc;
     }
@@ -414,25 +426,28 @@ int ovs_private_down(const char *instance, struct error *err)
 
 /* ---- status ---- */
 
-static int read_version(const struct layout *at, char *version, size_t size)
+static void read_root(const struct layout *at, struct ovs_private_status *ret)
 {
     int64_t deadline_ns = clock_ns() + STATUS_NS;
     autoovsdb struct ovsdb *db = NULL;
     autojson json_t *results = NULL;
+    const json_t *row;
     const char *text;
     int rc = connect_layout(at, deadline_ns, &db, NULL);
 
     if (rc == 0) {
-        rc = ovsdb_transact(
-            db, json_pack("[o]", ovsdb_select("Open_vSwitch", json_array(), "ovs_version")),
-            deadline_ns, &results, NULL);
+        rc = ovsdb_transact(db,
+                            json_pack("[o]", ovsdb_select("Open_vSwitch", json_array(),
+                                                          "ovs_version dpdk_initialized")),
+                            deadline_ns, &results, NULL);
     }
     if (rc < 0) {
-        return rc;
+        return;
     }
-    text = json_string_value(
-        json_object_get(json_array_get(ovsdb_rows(results, 0), 0), "ovs_version"));
-    return text ? str_copy(version, size, text) : -ENODATA;
+    row = json_array_get(ovsdb_rows(results, 0), 0);
+    ret->dpdk = json_is_true(json_object_get(row, "dpdk_initialized"));
+    text = json_string_value(json_object_get(row, "ovs_version"));
+    str_copy(ret->version, sizeof(ret->version), text ? text : "");
 }
 
 int ovs_private_status(const char *instance, struct ovs_private_status *ret, struct error *err)
@@ -449,8 +464,8 @@ int ovs_private_status(const char *instance, struct ovs_private_status *ret, str
         status.vswitchd_pid = ovs_daemon_find(&ovs_daemon_switch, at.dir);
         status.running = status.ovsdb_pid && status.vswitchd_pid;
     }
-    if (status.running && read_version(&at, status.version, sizeof(status.version)) < 0) {
-        status.version[0] = '\0';
+    if (status.running) {
+        read_root(&at, &status);
     }
     *ret = status;
     return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the clients of Open vSwitch's daemons, OVSDB's and OpenFlow's, have in common: connections
- * to unix sockets, and a thread that serves one. */
+ * to unix sockets, threads that serve them, the sizes of batches. */
 #include "ovs/ovs-internal.h"
 
 #include <errno.h>
@@ -76,4 +76,14 @@ int ovs_thread_start(pthread_t *ret, void *(*run)(void *cookie), void *cookie)
     rc = -pthread_create(ret, NULL, run, cookie);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc;
+}
+
+size_t ovs_batch_size(size_t n, size_t sizes)
+{
+    size_t i = 0;
+
+    while (i < sizes - 1 && n > (size_t)1 << i) {
+        i++;
+    }
+    return i;
 }

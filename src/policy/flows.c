@@ -29,6 +29,7 @@ enum {
     GENUINE = 65020,
     SPOOFED_NEIGHBOUR = 65030,
     GENUINE_NEIGHBOUR = 65040,
+    GENERATED = 65050,
 };
 
 /* Within the others. */
@@ -72,7 +73,9 @@ static struct flow *add(struct builder *b, uint8_t table, uint16_t priority)
 
 static uint32_t pod_meter(const struct builder *b, enum policy_direction direction)
 {
-    return b->pod->metered[direction] ? policy_meter(b->pod->cookie, direction) : 0;
+    return b->policy->pod[direction].bps && b->pod->metered[direction]
+               ? policy_meter(b->pod->cookie, direction)
+               : 0;
 }
 
 static uint32_t tenant_meter(const struct builder *b, enum policy_direction direction)
@@ -328,6 +331,18 @@ static void add_neighbours(struct builder *b, bool ingress)
     }
 }
 
+/* The i-th generated rule: a flow that drops. */
+static struct flow *add_generated(struct builder *b, uint8_t table, uint16_t priority, unsigned i)
+{
+    struct flow *flow = add(b, table, priority);
+    uint32_t address = htonl(0xc6120000U + i); /* 198.18.0.0 */
+
+    flow->match.eth_type = ETH_P_IP;
+    flow->match.src = (struct ip_addr){.family = AF_INET, .prefix = 32};
+    memcpy(flow->match.src.bytes, &address, sizeof(address));
+    return flow;
+}
+
 static void add_rules(struct builder *b)
 {
     static const int families[] = {AF_INET, AF_INET6};
@@ -344,12 +359,7 @@ static void add_rules(struct builder *b)
         }
     }
     for (unsigned i = 0; i < b->policy->acl; i++) {
-        struct flow *flow = add(b, INGRESS, RULE_0 + 1);
-        uint32_t address = htonl(0xc6120000U + i); /* 198.18.0.0 */
-
-        flow->match.eth_type = ETH_P_IP;
-        flow->match.src = (struct ip_addr){.family = AF_INET, .prefix = 32};
-        memcpy(flow->match.src.bytes, &address, sizeof(address));
+        add_generated(b, INGRESS, RULE_0 + 1, i);
     }
     for (int ingress = 0; ingress < 2; ingress++) {
         if (neighbours[ingress]) {
@@ -380,13 +390,24 @@ static void add_outputs(struct builder *b)
     }
 }
 
+/*
+ * A meter drops what a queue would hold back. TCP between neighbours then gets a small part of the
+ * rate, unless the burst is worth many of its round trips and of its 200 ms before it tries again.
+ */
+static uint64_t meter_burst(const struct policy_rate *rate)
+{
+    uint64_t least = rate->bps / 10 * 3;
+
+    return rate->burst_given || rate->burst_bits > least ? rate->burst_bits : least;
+}
+
 static void add_meters(const struct policy_rate rates[POLICY_DIRECTIONS], const bool *wanted,
                        uint64_t cookie, struct policy_program *program)
 {
     for (enum policy_direction i = 0; i < POLICY_DIRECTIONS; i++) {
         if (rates[i].bps && (!wanted || wanted[i])) {
             program->meters[program->n_meters++] =
-                (struct flow_meter){policy_meter(cookie, i), rates[i].bps, rates[i].burst_bits};
+                (struct flow_meter){policy_meter(cookie, i), rates[i].bps, meter_burst(&rates[i])};
         }
     }
 }
@@ -432,6 +453,23 @@ int policy_tenant_program(const struct policy *policy, uint64_t cookie, struct p
     program.flows = b.flows;
     program.n_flows = b.n;
     *ret = program;
+    return 0;
+}
+
+int policy_acl_program(unsigned n, const struct ip_addr *pod, uint64_t cookie,
+                       struct policy_program *ret, struct error *err)
+{
+    struct policy_pod nobody = {.cookie = cookie};
+    struct builder b = {.pod = &nobody};
+
+    for (unsigned i = 0; i < n; i++) {
+        add_generated(&b, SOURCE, GENERATED, i)->match.dst = whole(pod);
+    }
+    if (b.rc < 0) {
+        free(b.flows);
+        return error_sys(err, b.rc, "flows");
+    }
+    *ret = (struct policy_program){.flows = b.flows, .n_flows = b.n};
     return 0;
 }
 

@@ -7,6 +7,3 @@
 /* Adds "rules" of an object, and takes its "acl"; path says where the object stands. */
 int policy_rules_read(struct policy *policy, const json_t *object, const struct json_path *path,
                       struct error *err);
-
-/* The IPv6 link-local address that a device makes of its MAC. */
-struct ip_addr policy_link_local(const struct mac_addr *mac);

@@ -28,6 +28,7 @@ struct policy_rule {
 /* bps 0: unlimited. */
 struct policy_rate {
     uint64_t bps, burst_bits;
+    bool burst_given; /* by the configuration: what keeps the rate has no other */
 };
 
 enum policy_direction { POLICY_TO_POD, POLICY_FROM_POD, POLICY_DIRECTIONS };
@@ -53,13 +54,20 @@ void policy_clear(struct policy *policy);
 /* Whether anything is asked for; the pod's traffic must all pass the bridge then. */
 bool policy_any(const struct policy *policy);
 
+/* Whether the tenant has a rate. */
+bool policy_tenant_any(const struct policy *policy);
+
 /* ---- flows ---- */
+
+/* The IPv6 link-local address that a device makes of its MAC. */
+struct ip_addr policy_link_local(const struct mac_addr *mac);
 
 /*
  * Cookies: 16 bits that say Sluice, 12 of the instance, 36 of the key. Under POLICY_COOKIE_MASK
  * all of an instance are what policy_cookie gives for no key (n 0).
  */
 #define POLICY_COOKIE_MASK 0xfffffff000000000ULL
+#define POLICY_COOKIE_MARK 0xffff000000000000ULL /* those of any instance */
 
 uint64_t policy_cookie(const char *instance, const char *const *key, size_t n);
 
@@ -94,6 +102,11 @@ int policy_program(const struct policy *policy, const struct policy_pod *pod,
 /* The meters of a tenant, and one flow that no packet meets, by which they are found again. */
 int policy_tenant_program(const struct policy *policy, uint64_t cookie, struct policy_program *ret,
                           struct error *err);
+
+/* The generated rules (policy.acl) for an IPv4 address, whoever has it: what the study's lock
+ * server makes. */
+int policy_acl_program(unsigned n, const struct ip_addr *pod, uint64_t cookie,
+                       struct policy_program *ret, struct error *err);
 void policy_program_clear(struct policy_program *program);
 
 /* ---- the guard (guard.c) ---- */

@@ -46,9 +46,11 @@ static int read_rate(const json_t *object, const struct json_path *path, const c
                         "0 where the rate is not given");
     }
     /* Some runtimes say "no limit" by the largest number there is. */
-    *ret = (struct policy_rate){(uint64_t)rate, (uint64_t)burst > BURST_MAX ? BURST_MAX
-                                                : burst                     ? (uint64_t)burst
-                                                        : default_burst((uint64_t)rate)};
+    *ret = (struct policy_rate){.bps = (uint64_t)rate,
+                                .burst_bits = (uint64_t)burst > BURST_MAX ? BURST_MAX
+                                              : burst                     ? (uint64_t)burst
+                                                      : default_burst((uint64_t)rate),
+                                .burst_given = burst > 0};
     if (rate && ret->burst_bits < BURST_MIN) {
         return json_bad(err, path, keys[1], json_object_get(object, keys[1]),
                         "0 or at least 12800 (bits: a full frame)");
@@ -88,7 +90,7 @@ static int read_qos(struct policy *policy, const json_t *conf, struct error *err
         return json_bad(err, NULL, "qos", value, "0 or 1 (\"bandwidth\" has the numbers)");
     }
     for (int i = 0; on && i < POLICY_DIRECTIONS; i++) {
-        policy->pod[i] = (struct policy_rate){STUDY_RATE, STUDY_BURST};
+        policy->pod[i] = (struct policy_rate){.bps = STUDY_RATE, .burst_bits = STUDY_BURST};
     }
     return 0;
 }
@@ -110,14 +112,15 @@ int policy_read(struct policy *policy, const json_t *conf, const json_t *args_cn
     return read_bandwidth(runtime, &runtime_config, "bandwidth", policy->pod, err);
 }
 
+bool policy_tenant_any(const struct policy *policy)
+{
+    return policy->tenant[POLICY_TO_POD].bps || policy->tenant[POLICY_FROM_POD].bps;
+}
+
 bool policy_any(const struct policy *policy)
 {
-    bool any = policy->n_rules || policy->acl;
-
-    for (int i = 0; i < POLICY_DIRECTIONS; i++) {
-        any |= policy->pod[i].bps || policy->tenant[i].bps;
-    }
-    return any;
+    return policy->n_rules || policy->acl || policy->pod[POLICY_TO_POD].bps ||
+           policy->pod[POLICY_FROM_POD].bps || policy_tenant_any(policy);
 }
 
 void policy_clear(struct policy *policy)

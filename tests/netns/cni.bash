@@ -6,12 +6,17 @@
 AGENT_MODE=${SLUICE_AGENT:-}
 PLUGIN=$SLUICE_BUILD/cmd/sluice-cni-standalone
 [ -z "$AGENT_MODE" ] || PLUGIN=${DIR:-}/thin/sluice-cni
+HOST_OVS=${HOST_OVS:-} # options of the host's Open vSwitch
 LINKED_KINDS='ovs-macvlan ovs-macvtap' # those that share a tenant's port
 
 # The bridge's datapath: netdev or system. The tests are the same.
 DATAPATH=${SLUICE_DATAPATH:-netdev}
-BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap'
+BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-tc-routing'
 [ $DATAPATH = system ] || BRIDGE_KINDS+=' ovs-internal'
+# Those that are tested with packets under rules and rates; all of them by the agent, which is quicker.
+POLICY_KINDS='ovs ovs-macvlan ovs-tc-routing'
+[ -z "$AGENT_MODE" ] || POLICY_KINDS=$BRIDGE_KINDS
+! kernel_has ipvlan || POLICY_KINDS='ovs-ipvlan ovs-ipvtap' # in tests/vm
 
 has_datapath() {
     [ $DATAPATH != system ] || kernel_has openvswitch
@@ -38,7 +43,7 @@ host_up() {
 }
 
 ovs_up() {
-    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0 --datapath $DATAPATH
+    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0 --datapath $DATAPATH $HOST_OVS
 }
 
 # For teardown_file.
@@ -122,6 +127,27 @@ check_not_alone() {
 
 vsctl() {
     ovs-vsctl --db="unix:$DIR/i/ovs/db.sock" --timeout=10 "$@"
+}
+
+ofctl() { # COMMAND [ARGUMENT...]
+    ovs-ofctl -O OpenFlow14 "$1" "unix:$DIR/i/ovs/br0.mgmt" "${@:2}"
+}
+
+ours() {
+    echo cookie=0x51ce000000000000/0xffff000000000000
+}
+
+# Our flows, one a line, and those of them that are not a tenant's mark.
+flows() { # [MATCH]
+    [ ! -S "$DIR/i/ovs/br0.mgmt" ] || ofctl dump-flows "$(ours)${1:+,$1}" | grep ' cookie=' || true
+}
+
+meters() {
+    [ ! -S "$DIR/i/ovs/br0.mgmt" ] || ofctl dump-meters | grep -o 'meter=[0-9]*' || true
+}
+
+pod_flows() {
+    flows | grep -v 'table=53.* actions=drop' || true
 }
 
 # ---- pods: $1 is a short name, which is the container's ID too ----
@@ -246,16 +272,18 @@ leases() {
 # What attachments have made on the host, tenants' ports too: one a line, nothing when clean.
 host_left() {
     find "$DIR/i/attachments" -mindepth 1 2>/dev/null
-    find "$DIR/i/pool" -mindepth 1 2>/dev/null
+    find "$DIR/i/pool" "$DIR/i/vhost" -mindepth 1 2>/dev/null
     find "$DIR/i" -name '*.tmp*'
     devices "$HOST" | grep -vxE 'br0|ovs-(netdev|system)'
     vsctl list-ports br0
+    flows
+    meters
     leases
 }
 
 # The same but for tenants' ports, which DEL leaves to GC.
 pods_left() {
-    host_left | grep -vE '^st[0-9a-v]{13}$'
+    host_left | grep -vE "^st[0-9a-v]{13}$|table=53.* actions=drop${TENANT_METERS:+|^meter=}"
 }
 
 nothing_left() {
@@ -289,7 +317,7 @@ host_check() {
         ip netns del "$name"
     done
     [ -S "$DIR/i/ovs/db.sock" ] || ovs_up
-    if [ -n "$(vsctl list-ports br0)" ]; then
+    if [ -n "$(vsctl list-ports br0)" ] || devices "$HOST" | grep -q ^st; then
         gc_all || failed=1
     fi
     if ! eventually host_clean; then
@@ -303,7 +331,7 @@ host_check() {
             in_netns "$HOST" ip link del "$name"
         done
         umount "$DIR"/i/pool/* 2>/dev/null || true
-        rm -rf "$DIR/i/attachments" "$DIR/i/ipam" "$DIR/i/pool"
+        rm -rf "$DIR/i/attachments" "$DIR/i/ipam" "$DIR/i/pool" "$DIR/i/vhost"
     fi
     rm -rf "$DIR/i/ipam" "$DIR/host-local"
     return $failed

@@ -229,7 +229,7 @@ answered_host() { # JQ: of the host's
 
 @test "without ipam the device is made, up, and has no address" {
     make_pods a
-    for kind in $BRIDGE_KINDS; do
+    for kind in ${BRIDGE_KINDS/ovs-tc-routing/}; do
         conf "$kind" 'del(.ipam)'
         add a
         [ "$(jq 'has("ips") or has("routes")' <<<"$ADDED")" = false ]
@@ -613,7 +613,7 @@ port_of_pod() {
         added_and_checked "$kind"
         port=$(port_of_pod)
         # With a tenant's port or an internal one goes the pod's device.
-        changed "*$([ $kind = ovs ] && echo "$port" || echo "is gone")*" vsctl del-port "$port"
+        changed "*$([[ $kind = ovs || $kind = ovs-tc-routing ]] && echo "$port" || echo "is gone")*" vsctl del-port "$port"
     done
 }
 

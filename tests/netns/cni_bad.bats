@@ -172,15 +172,13 @@ END
     bad_conf '.ipam.type = "../evil"' 'ipam.type: "../evil" is not allowed; must be the name of an IPAM plugin'
 }
 
-@test "what this version can't do is refused with code 2, not passed over" {
-    for key in '.acl = 5' '.qos = 1' '.rules = [{}]' '.bandwidth = {ingressRate: 1}' '.qos = true' \
-        '.runtimeConfig.bandwidth = {ingressRate: 1000, ingressBurst: 1000}'; do
-        conf ovs "$key"
-        bad 2 "*not supported; must be absent*" ADD a
-    done
-    conf ovs '.acl = 0 | .qos = 0 | .rules = [] | .bandwidth = {} | .runtimeConfig.bandwidth = {}'
-    add a
-    del a
+@test "rules and rates: what is wrong in them is named with its place" {
+    bad_conf '.acl = -5' 'acl: -5 is not allowed*'
+    bad_conf '.rules = [{direction: "up"}]' 'rules\[0\].direction: "up" is not allowed*'
+    bad_conf '.args.cni.rules = [{direction: "ingress", action: "deny", ports: 5}]' 'args.cni.rules\[0\].ports: 5*'
+    bad_conf '.bandwidth = {ingressRate: 1}' 'bandwidth.ingressRate: 1 is not allowed*'
+    bad_conf '.runtimeConfig.bandwidth = {egressRate: "1M"}' 'runtimeConfig.bandwidth.egressRate: "1M"*'
+    bad_conf '.qos = 2' 'qos: 2 is not allowed*'
 }
 
 # ---- versions and verbs ----

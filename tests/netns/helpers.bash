@@ -19,6 +19,17 @@ need_root() {
     [ "$(id -u)" = 0 ] || skip "needs root"
 }
 
+# Skips the test unless this host can run Open vSwitch with DPDK, on so many hugepages of 2 MB.
+need_dpdk() { # PAGES
+    local pages=/sys/devices/system/node/node0/hugepages/hugepages-2048kB free
+    [ -x /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk ] ||
+        skip "openvswitch-switch-dpdk is not installed"
+    [ -d $pages ] || skip "this kernel has no hugepages of 2 MB"
+    free=$(awk -v have="$(cat $pages/free_hugepages)" \
+        '/^MemAvailable:/ {print have + int($2 / 2048)}' /proc/meminfo)
+    [ "$free" -ge "$1" ] || skip "there is no memory for $1 hugepages of 2 MB"
+}
+
 # Skips the test, with the reason printed, unless the running kernel has all of these: a kind of
 # device (ipvlan, ipvtap, ...), a classifier (flower, matchall, ...) or action (police, ...) of tc,
 # openvswitch (its datapath), tcx, kprobes, vhost-net. tests/vm has a kernel with all but tcx.

@@ -11,6 +11,8 @@ kill_by_message() {
     KILL_BY=-m ADD_STEPS=2 DEL_STEPS=1
 }
 
+KILL_CONF=. # a filter of the configuration
+
 # A range of one address: a lease that is left shows as a range that is used up.
 one_address='.ipam.rangeStart = "10.1.0.9" | .ipam.rangeEnd = "10.1.0.9"'
 
@@ -36,7 +38,7 @@ no_pod_device() {
 # ADD killed at every step, then DEL, nothing left, and a whole ADD and DEL.
 kill_add() { # KIND
     make_pods a
-    conf "$1" "$one_address"
+    conf "$1" "$one_address | $KILL_CONF"
     add a # a tenant's port is made once, by the first
     del a
     for ((n = 1; ; n++)); do
@@ -61,7 +63,7 @@ kill_add() { # KIND
 # The same, but the namespace is gone when DEL comes.
 kill_add_and_netns() { # KIND
     make_pods a
-    conf "$1" "$one_address"
+    conf "$1" "$one_address | $KILL_CONF"
     add a
     del a
     for ((n = 1; ; n++)); do
@@ -84,7 +86,7 @@ kill_add_and_netns() { # KIND
 # DEL killed at every step, then DEL again.
 kill_del() { # KIND
     make_pods a
-    conf "$1" "$one_address"
+    conf "$1" "$one_address | $KILL_CONF"
     for ((n = 1; ; n++)); do
         add a
         killed DEL a || break
@@ -101,7 +103,7 @@ kill_del() { # KIND
 # ADD killed at every step, the tenant's port not made before; then GC by a runtime that knows no pod.
 kill_add_then_gc() { # KIND
     make_pods a
-    conf "$1" "$one_address"
+    conf "$1" "$one_address | $KILL_CONF"
     for ((n = 1; ; n++)); do
         killed ADD a || break
         echo "killed at step $n"

@@ -39,6 +39,20 @@ teardown() {
     kill_add ovs-internal
 }
 
+@test "ovs-tc-routing: ADD killed at every call leaves nothing that DEL does not clear" {
+    kill_add ovs-tc-routing
+}
+
+@test "ovs-ipvlan: ADD killed at every call leaves nothing that DEL does not clear" {
+    needs_kernel ipvlan
+    kill_add ovs-ipvlan
+}
+
+@test "ovs-ipvtap: ADD killed at every call leaves nothing that DEL does not clear" {
+    needs_kernel ipvtap
+    kill_add ovs-ipvtap
+}
+
 @test "ovs: ADD killed at every call, the namespace gone before DEL" {
     kill_add_and_netns ovs
 }
@@ -53,6 +67,15 @@ teardown() {
 
 @test "ovs-internal: ADD killed at every call, the namespace gone before DEL" {
     kill_add_and_netns ovs-internal
+}
+
+@test "ovs-tc-routing: ADD killed at every call, the namespace gone before DEL" {
+    kill_add_and_netns ovs-tc-routing
+}
+
+@test "ovs-ipvlan: ADD killed at every call, the namespace gone before DEL" {
+    needs_kernel ipvlan
+    kill_add_and_netns ovs-ipvlan
 }
 
 @test "ovs: DEL killed at every call, then DEL again" {
@@ -71,12 +94,30 @@ teardown() {
     kill_del ovs-internal
 }
 
+@test "ovs-tc-routing: DEL killed at every call, then DEL again" {
+    kill_del ovs-tc-routing
+}
+
+@test "ovs-ipvlan: DEL killed at every call, then DEL again" {
+    needs_kernel ipvlan
+    kill_del ovs-ipvlan
+}
+
 @test "ovs: ADD killed at every call leaves nothing that GC does not clear" {
     kill_add_then_gc ovs
 }
 
 @test "ovs-macvlan: ADD killed at every call, the tenant's port half made: GC clears it all" {
     kill_add_then_gc ovs-macvlan
+}
+
+@test "ovs-tc-routing: ADD killed at every call, the tenant's port half made: GC clears it all" {
+    kill_add_then_gc ovs-tc-routing
+}
+
+@test "ovs-ipvlan: ADD killed at every call, the tenant's port half made: GC clears it all" {
+    needs_kernel ipvlan
+    kill_add_then_gc ovs-ipvlan
 }
 
 @test "ovs-internal: ADD killed at every call leaves nothing that GC does not clear" {

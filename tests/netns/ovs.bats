@@ -287,6 +287,10 @@ sys.stdin.read()
         [ "$status" = 2 ]
         [[ "$output" = *"Try 'sluice ovs --help'"* ]]
     done
+    for arguments in "down --dpdk" "up --hugepages 64" "up --dpdk --hugepages 0" "up --dpdk --hugepages x"; do
+        run "$SLUICE" ovs $arguments
+        [ "$status" = 2 ]
+    done
     run ovs up --instance "$DIR/a" --bridge a/b
     [ "$status" = 1 ]
     [ ! -e "$DIR/a/ovs" ]
@@ -358,4 +362,123 @@ only_bridge() {
     touch "$DIR/enough"
     wait $load
     eventually only_bridge
+}
+
+# ---- with DPDK ----
+
+PAGES=/sys/devices/system/node/node0/hugepages/hugepages-2048kB
+
+# need_dpdk, and there being none of the instance's pages free, so that they must be made.
+want_pages() { # PAGES
+    need_dpdk "$1"
+    before=$(cat $PAGES/nr_hugepages)
+    wanted=$(($(cat $PAGES/free_hugepages) + $1))
+}
+
+pages_are() { # TOTAL
+    [ "$(cat $PAGES/nr_hugepages)" = "$1" ]
+}
+
+@test "up --dpdk: it runs with DPDK on hugepages that it adds to the host's; down gives them back" {
+    want_pages 32
+    ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages $wanted
+    pages_are $((before + 32))
+    [ "$(cat $PAGES/free_hugepages)" = 0 ]
+    run ovs status --instance "$DIR/a"
+    [[ "$output" = *"with DPDK"* ]]
+    [ "$(ovs-vsctl --db="unix:$DIR/a/ovs/db.sock" get open_vswitch . dpdk_initialized)" = true ]
+    [ "$(devices "$NS" | sort | xargs)" = "br0 ovs-netdev" ]
+    ovs down --instance "$DIR/a"
+    assert_nothing "$DIR/a"
+    pages_are "$before"
+}
+
+@test "up --dpdk takes hugepages that are free" {
+    need_dpdk 64
+    free=$(cat $PAGES/free_hugepages)
+    [ "$free" -ge 32 ] || skip "fewer than 32 hugepages are free"
+    before=$(cat $PAGES/nr_hugepages)
+    ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages 32
+    pages_are "$before"
+    ovs down --instance "$DIR/a"
+    pages_are "$before"
+    [ "$(cat $PAGES/free_hugepages)" = "$free" ]
+}
+
+@test "up again with DPDK changes nothing, and brings it back with DPDK after a crash" {
+    want_pages 32
+    ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages $wanted
+    pid=$(pid_of "$DIR/a" vswitchd_pid)
+    ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages $wanted
+    ovs up --instance "$DIR/a"
+    [ "$(pid_of "$DIR/a" vswitchd_pid)" = "$pid" ]
+    kill_both "$DIR/a"
+    ovs up --instance "$DIR/a"
+    run ovs status --instance "$DIR/a"
+    [[ "$output" = *"with DPDK"* ]]
+    pages_are $((before + 32))
+    kill_both "$DIR/a"
+    ovs down --instance "$DIR/a"
+    assert_nothing "$DIR/a"
+    pages_are "$before"
+}
+
+@test "up refuses to change what runs: to DPDK, or to another number of hugepages" {
+    need_dpdk 33
+    ovs up --instance "$DIR/a" --bridge br0
+    run ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages 32
+    [ "$status" = 1 ]
+    [[ "$output" = *"runs without DPDK: stop it first"* ]]
+    ovs down --instance "$DIR/a"
+    ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages 32
+    run ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages 33
+    [ "$status" = 1 ]
+    [[ "$output" = *"runs with 32 hugepages, not 33: stop it first"* ]]
+    ovs status --instance "$DIR/a"
+}
+
+@test "up --dpdk without the memory for it says how much there is, and leaves nothing" {
+    need_dpdk 32
+    before=$(cat $PAGES/nr_hugepages)
+    run ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages 1000000
+    [ "$status" = 1 ]
+    [[ "$output" = *"1000000 hugepages of 2 MB are needed; $(cat $PAGES/free_hugepages) are free"* ]]
+    [[ "$output" = *"hugepages=1000000"* ]]
+    pages_are "$before"
+    assert_nothing "$DIR/a"
+}
+
+@test "up --dpdk killed at some point: up completes it, down gives every hugepage back" {
+    want_pages 32
+    for wait in 0.02 0.04 0.06 0.08 0.1 0.15 0.2 0.3; do
+        for then in up down; do
+            ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages $wanted &
+            up=$!
+            sleep $wait
+            kill -9 $up 2>/dev/null || true
+            wait $up || true
+            if [ $then = up ]; then
+                ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages $wanted
+                ovs status --instance "$DIR/a"
+            fi
+            ovs down --instance "$DIR/a"
+            assert_nothing "$DIR/a"
+            pages_are "$before"
+        done
+    done
+}
+
+@test "two instances with DPDK at once each get their hugepages" {
+    need_dpdk 128
+    before=$(cat $PAGES/nr_hugepages)
+    make_netns ovs2 NS2
+    ovs up --instance "$DIR/a" --bridge br0 --dpdk --hugepages 64 &
+    up=$!
+    in_netns "$NS2" "$SLUICE" ovs up --instance "$DIR/b" --bridge br0 --dpdk --hugepages 64
+    wait $up
+    ovs status --instance "$DIR/a"
+    in_netns "$NS2" "$SLUICE" ovs status --instance "$DIR/b"
+    ovs down --instance "$DIR/a"
+    ovs down --instance "$DIR/b"
+    pages_are "$before"
 }

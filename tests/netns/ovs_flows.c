@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "ovs/openflow-internal.h"
 #include "ovs_flows.h"
 
 #include <errno.h>
@@ -331,6 +332,46 @@ static void test_a_full_table_undoes_the_whole_bundle(void **state)
     flows_limit(9, 0);
 }
 
+/* The name, in brackets behind the words, is the one that OVS knows. */
+static void test_errors_have_the_names_that_ovs_has(void **state)
+{
+    size_t known = 0;
+
+    (void)state;
+    for (uint16_t type = 0; type < 20; type++) {
+        for (uint16_t code = 0; code < 20; code++) {
+            autofree char *printed = NULL;
+            char words[128], hex[64];
+            char *name;
+
+            of_error_words(type, code, words, sizeof(words));
+            name = strrchr(words, '(');
+            if (name) {
+                snprintf(hex, sizeof(hex), "0501000c00000001%04x%04x", type, code);
+                printed = flows_printed(hex);
+                *strchr(name, ')') = '\n';
+                assert_non_null(strstr(printed, name + 1));
+                known++;
+            }
+        }
+    }
+    assert_true(known > 30);
+}
+
+static void test_flows_without_a_cookie_are_not_ours(void **state)
+{
+    struct flow_set sets[] = {{.cookie = COOKIE}, {.cookie = 0}};
+    autofree char *flows = NULL;
+    struct error err = {0};
+    size_t failed = 77;
+
+    assert_int_equal(openflow_apply(*state, sets, 2, flows_soon(), &failed, &err), -EINVAL);
+    assert_int_equal(failed, 1);
+    assert_non_null(strstr(err.text, "cookie 0"));
+    flows = flows_dumped();
+    assert_non_null(strstr(flows, "actions=NORMAL")); /* the bridge's own */
+}
+
 /* ---- meters ---- */
 
 static void assert_meter(uint32_t id, const char *words)
@@ -470,6 +511,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_a_refused_flow_is_named_and_changes_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_full_table_undoes_the_whole_bundle, setup, teardown),
+        cmocka_unit_test(test_errors_have_the_names_that_ovs_has),
+        cmocka_unit_test_setup_teardown(test_flows_without_a_cookie_are_not_ours, setup, teardown),
         cmocka_unit_test_setup_teardown(test_meters_come_change_and_go_with_their_flows, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_failure_leaves_meters_as_they_were, setup, teardown),

@@ -18,6 +18,9 @@ void flows_fill(struct flow *flows, size_t n, uint8_t table, size_t start);
 /* Output of ovs-ofctl COMMAND SWITCH [ARGUMENT], which must succeed; the caller frees it. */
 char *flows_ofctl(const char *command, const char *argument);
 
+/* What ovs-ofctl makes of a message in hexadecimal; the caller frees it. */
+char *flows_printed(const char *hex);
+
 /* Runs ovs-vsctl with words out of a format; it must succeed. */
 void flows_vsctl(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

@@ -68,6 +68,13 @@ char *flows_ofctl(const char *command, const char *argument)
     return run(argv);
 }
 
+char *flows_printed(const char *hex)
+{
+    const char *argv[] = {"/usr/bin/ovs-ofctl", "ofp-print", hex, NULL};
+
+    return run(argv);
+}
+
 void flows_vsctl(const char *fmt, ...)
 {
     autofree char *database = str_printf("--db=unix:%s", flows_database);

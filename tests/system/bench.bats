@@ -167,11 +167,47 @@ one_kind() { # KIND
         "$(jq -sc '[.[].start.makespan_s]' "$OUT"/runs/*/summary.json)" ]
 }
 
-@test "--tenants 4: a port each while it runs, none after" {
-    bench --cni ovs-macvlan --pods 20 --tenants 4 --out "$OUT"
+@test "--tenants 4: a port each while it runs, made before the clock starts; none after" {
+    for kind in ovs-macvlan ovs-macvtap; do
+        OUT=$DIR/out-tenants-$kind
+        bench --cni $kind --pods 20 --tenants 4 --out "$OUT" >"$DIR/said"
+        good_result 20
+        [ "$(jq .options.tenants "$OUT/runs/0001/run.json")" = 4 ]
+        jq -e '.tenant_ports_s > 0' "$OUT/runs/0001/summary.json"
+        grep -q "before that, 4 tenants' ports made in" "$DIR/said"
+    done
+    [ -z "$(vsctl list-ports br0)" ]
+}
+
+@test "--tenants 4 with kinds whose pods have a port of their own: nothing to be made before" {
+    for kind in ovs ovs-internal; do
+        OUT=$DIR/out-tenants-$kind
+        bench --cni $kind --pods 20 --tenants 4 --out "$OUT"
+        good_result 20
+        jq -e '.tenant_ports_s == null' "$OUT/runs/0001/summary.json"
+    done
+}
+
+@test "kind ovs-vhost: bench starts an Open vSwitch with DPDK for it, and stops it again" {
+    need_dpdk 128
+    before=$(cat /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages)
+    run bench --cni ovs-vhost --pods 5 --out "$OUT"
+    [ "$status" = 1 ]
+    [[ "$output" = *"runs without DPDK: stop it first"* ]]
+    in_netns "$HOST" "$SLUICE" ovs down --instance "$DIR/i"
+    bench --cni ovs-vhost --cni-pooled ovs-vhost --pods 20 --tenants 2 --out "$OUT"
     good_result 20
-    [ "$(jq .options.tenants "$OUT/runs/0001/run.json")" = 4 ]
-    bench --cni ovs --pods 20 --tenants 4 --out "$OUT.ovs"
+    [ -z "$(find "$DIR/i/vhost" -mindepth 1)" ]
+    [ "$(cat /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages)" = "$before" ]
+    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+}
+
+@test "--rules and --qos are refused for other people's plugins" {
+    for option in "--rules 1" "--qos 1"; do
+        run bench --raw veth $option --pods 1 --out "$OUT"
+        [ "$status" = 2 ]
+        [[ "$output" = *"--rules and --qos go with our kinds, not with --raw"* ]]
+    done
 }
 
 @test "--sandbox process: a process and cgroups a pod, gone afterwards" {

@@ -104,6 +104,59 @@ static void test_tenants_differ_in_name_and_vlan(void **state)
     assert_null(json_object_get(first, "socket_file"));
 }
 
+/* Of as many tenants as there may be, no two have an address in common. */
+static void test_tenants_have_addresses_of_their_own(void **state)
+{
+    const int counts[] = {1, 2, 256, 257, BENCH_TENANTS_MAX};
+
+    (void)state;
+    for (size_t c = 0; c < ARRAY_SIZE(counts); c++) {
+        struct bench_options options = {
+            .bridge = "br0", .instance = "/run/i", .tenants = counts[c]};
+        struct ip_addr before = {0};
+
+        for (int t = 0; t < counts[c]; t++) {
+            autojson json_t *list = bench_conf_for_kind(&options, "ovs", t);
+            json_t *plugin = json_array_get(json_object_get(list, "plugins"), 0);
+            json_t *ranges = json_object_get(json_object_get(plugin, "ipam"), "ranges");
+            json_t *range = json_array_get(json_array_get(ranges, 0), 0);
+            struct ip_addr subnet, gateway, last;
+
+            assert_int_equal(ip_parse(json_string_value(json_object_get(range, "subnet")), &subnet),
+                             0);
+            assert_int_equal(
+                ip_parse(json_string_value(json_object_get(range, "gateway")), &gateway), 0);
+            assert_int_equal(subnet.bytes[0], 10);
+            assert_true(subnet.prefix <= 18 && ip_in_subnet(&gateway, &subnet));
+            if (t) {
+                last = ip_last(&before);
+                assert_true(ip_compare(&last, &subnet) < 0);
+            }
+            before = subnet;
+        }
+    }
+}
+
+static void test_rules_and_qos_are_put_into_the_configuration(void **state)
+{
+    struct bench_options options = {.bridge = "br0", .instance = "/run/i"};
+    autojson json_t *without = bench_conf_for_kind(&options, "ovs", 0), *with = NULL;
+    json_t *plugin = json_array_get(json_object_get(without, "plugins"), 0), *rates;
+
+    (void)state;
+    assert_null(json_object_get(plugin, "acl"));
+    assert_null(json_object_get(plugin, "bandwidth"));
+    options.rules = 100;
+    options.qos_mbps = 368;
+    with = bench_conf_for_kind(&options, "ovs", 0);
+    plugin = json_array_get(json_object_get(with, "plugins"), 0);
+    rates = json_object_get(plugin, "bandwidth");
+    assert_int_equal(json_integer_value(json_object_get(plugin, "acl")), 100);
+    assert_int_equal(json_integer_value(json_object_get(rates, "ingressRate")), 368000000);
+    assert_int_equal(json_integer_value(json_object_get(rates, "egressRate")), 368000000);
+    assert_int_equal(json_object_size(rates), 2);
+}
+
 static int read_conf(const char *text, json_t **ret, struct error *err)
 {
     char path[] = "/tmp/sluice-bench-XXXXXX";
@@ -259,6 +312,8 @@ int main(void)
         cmocka_unit_test(test_arrivals),
         cmocka_unit_test(test_made_configurations_are_good_ones),
         cmocka_unit_test(test_tenants_differ_in_name_and_vlan),
+        cmocka_unit_test(test_tenants_have_addresses_of_their_own),
+        cmocka_unit_test(test_rules_and_qos_are_put_into_the_configuration),
         cmocka_unit_test(test_files_of_one_plugin_become_lists),
         cmocka_unit_test(test_bad_files_are_refused),
         cmocka_unit_test(test_a_stage_tells_what_it_waited),

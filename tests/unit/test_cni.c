@@ -400,38 +400,31 @@ static void test_conf_with_more_trunks_than_vlans_is_refused(void **state)
 }
 
 /* What this version cannot give is not passed over in silence. */
-static void test_conf_unsupported_keys_are_refused_unless_empty(void **state)
+static void test_conf_policies_are_for_kinds_on_a_bridge(void **state)
 {
-    static const char *const refused[] = {
-        "\"acl\":[1]",
-        "\"acl\":\"x\"",
-        "\"rules\":{\"a\":1}",
+    static const char *const policies[] = {
+        "\"acl\":1",
+        "\"rules\":[{\"direction\":\"egress\",\"action\":\"deny\"}]",
         "\"qos\":1",
-        "\"qos\":1.5",
-        "\"qos\":true",
-        "\"bandwidth\":7",
-        "\"bandwidth\":\"10M\"",
-        "\"runtimeConfig\":{\"bandwidth\":{\"ingressRate\":1}}",
-    };
-    static const char *const taken[] = {
-        "\"acl\":[]",  "\"acl\":\"\"", "\"rules\":{}",  "\"qos\":0",
-        "\"qos\":0.0", "\"qos\":null", "\"qos\":false", "\"runtimeConfig\":{\"bandwidth\":{}}",
+        "\"bandwidth\":{\"ingressRate\":1000000}",
+        "\"tenantBandwidth\":{\"egressRate\":1000000}",
+        "\"runtimeConfig\":{\"bandwidth\":{\"ingressRate\":1000000}}",
+        "\"args\":{\"cni\":{\"acl\":7}}",
     };
     struct cni_conf conf;
     struct error err;
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
-        if (conf_with("ovs", refused[i], "", &conf, &err) != -EINVAL) {
-            fail_msg("%s is taken", refused[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(policies); i++) {
+        if (conf_with("loopback", policies[i], "", &conf, &err) != -EINVAL) {
+            fail_msg("%s is taken", policies[i]);
         }
         assert_int_equal(err.code, CNI_UNSUPPORTED_FIELD);
         cni_conf_clear(&conf);
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(taken); i++) {
-        if (conf_with("ovs", taken[i], "", &conf, &err) != 0) {
-            fail_msg("%s: %s", taken[i], err.text);
+        if (conf_with("ovs", policies[i], "", &conf, &err) < 0) {
+            fail_msg("%s: %s", policies[i], err.text);
         }
+        assert_true(conf.attachment.cookie != 0);
         cni_conf_clear(&conf);
     }
 }
@@ -824,7 +817,7 @@ int main(void)
         cmocka_unit_test(test_conf_defaults),
         cmocka_unit_test(test_conf_kind_without_modes_takes_none),
         cmocka_unit_test(test_conf_with_more_trunks_than_vlans_is_refused),
-        cmocka_unit_test(test_conf_unsupported_keys_are_refused_unless_empty),
+        cmocka_unit_test(test_conf_policies_are_for_kinds_on_a_bridge),
         cmocka_unit_test(test_conf_mac_comes_from_the_strongest_place),
         cmocka_unit_test(test_conf_requested_addresses_are_gathered_once_each),
         cmocka_unit_test(test_conf_args_that_are_bad_or_too_long_are_refused),

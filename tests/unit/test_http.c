@@ -94,12 +94,32 @@ static int device_find(void *cookie, const char *container_id, struct http_devic
     return 0;
 }
 
+/* Rules that were asked for, and who waits for them. */
+static struct {
+    char asked[128];
+    void (*done)(void *waiter, const struct error *err);
+    void *waiter;
+} rules;
+
+static int set_rules(void *cookie, const char *bridge, const struct ip_addr *pod, unsigned n,
+                     void (*done)(void *waiter, const struct error *err), void *waiter)
+{
+    char ip[IP_TEXT_MAX];
+
+    (void)cookie;
+    snprintf(rules.asked, sizeof(rules.asked), "%s %s %u", bridge, ip_format(pod, false, ip), n);
+    rules.done = done;
+    rules.waiter = waiter;
+    return 0;
+}
+
 static const struct http_api api_without_gates = {
     .gates_changed = gates_changed,
     .metrics = write_metrics,
     .healthy = healthy,
     .device_take = device_take,
     .device_find = device_find,
+    .set_rules = set_rules,
 };
 
 static int start_with(struct http_options options, struct error *err)
@@ -411,12 +431,65 @@ static void test_bad_parameters_are_named(void **state)
     assert_int_equal(view_of(STAGE).admitted, 0);
 }
 
-static void test_rules_are_not_there_yet(void **state)
+/* A request for rules that waits. */
+static int get_rules(const char *path)
+{
+    int64_t deadline_ns = clock_ns() + WAIT_NS;
+    int fd = get(path);
+
+    rules.waiter = NULL;
+    while (rules.waiter == NULL) {
+        assert_true(clock_ns() < deadline_ns);
+        pump(-1);
+    }
+    assert_false(answered(fd));
+    return fd;
+}
+
+static void test_rules_are_answered_when_they_hold(void **state)
+{
+    struct error none = {0}, err = {0};
+    int fd;
+
+    (void)state;
+    start((struct http_options){0});
+    fd = get_rules("/add_acl_inbatch?br_name=br0&podIP=10.0.0.1&num=100");
+    assert_string_equal(rules.asked, "br0 10.0.0.1 100");
+    rules.done(rules.waiter, &none);
+    assert_answer(take_answer(fd), 200, "success");
+    fd = get_rules("/add_acl_inbatch?br_name=br0&podIP=10.0.0.1&num=0");
+    error_set(&err, -ENOENT, "no such bridge");
+    rules.done(rules.waiter, &err);
+    assert_answer(take_answer(fd), 500, "no such bridge\n");
+}
+
+static void test_who_waits_for_rules_may_go(void **state)
+{
+    struct error none = {0};
+    int fd;
+
+    (void)state;
+    start((struct http_options){0});
+    fd = get_rules("/add_acl_inbatch?br_name=br0&podIP=10.0.0.1&num=1");
+    close(fd);
+    pump_until_metric("sluice_http_requests", 1);
+    rules.done(rules.waiter, &none);
+    assert_ask("/healthz", 200, "ok\n");
+}
+
+static void test_rules_that_are_wrong_are_named(void **state)
 {
     (void)state;
     start((struct http_options){0});
-    assert_ask("/add_acl_inbatch?br_name=br0&podIP=10.0.0.1&num=100", 501,
-               "comes with the rules\n");
+    assert_ask("/add_acl_inbatch?podIP=10.0.0.1&num=1", 400,
+               "br_name is missing: the name of an OVS bridge is allowed\n");
+    assert_ask("/add_acl_inbatch?br_name=a/b&podIP=10.0.0.1&num=1", 400,
+               "br_name=a/b: the name of an OVS bridge is allowed\n");
+    assert_ask("/add_acl_inbatch?br_name=br0&podIP=fd00::1&num=1", 400,
+               "podIP=fd00::1: an IPv4 address is allowed\n");
+    assert_ask("/add_acl_inbatch?br_name=br0&podIP=10.0.0.1", 400,
+               "num is missing: a number of rules is allowed\n");
+    assert_int_equal(ask("/add_acl_inbatch?br_name=br0&podIP=10.0.0.1&num=131073")->status, 400);
 }
 
 static void test_ports_are_on_loopback_and_may_be_several(void **state)
@@ -966,7 +1039,9 @@ int main(void)
         test_with(test_only_get_without_a_body_is_allowed),
         test_with(test_requests_too_long_are_refused),
         test_with(test_bad_parameters_are_named),
-        test_with(test_rules_are_not_there_yet),
+        test_with(test_rules_are_answered_when_they_hold),
+        test_with(test_who_waits_for_rules_may_go),
+        test_with(test_rules_that_are_wrong_are_named),
         test_with(test_ports_are_on_loopback_and_may_be_several),
         test_with(test_a_port_in_use_is_an_error),
         test_with(test_no_port_is_fine),
