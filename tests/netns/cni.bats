@@ -724,6 +724,7 @@ PLUGIN
 @test "GC finds what has no record any more: host devices, ports, addresses" {
     make_pods a b
     for kind in ovs ovs-internal; do
+        [[ " $BRIDGE_KINDS " = *" $kind "* ]] || continue
         conf "$kind"
         add a
         add b

@@ -7,8 +7,8 @@ load helpers
 load cni
 load kill
 
-# A kind is added here.
-KINDS='ovs ovs-macvtap ovs-tc-routing ovs-ipvlan ovs-ipvtap'
+# Kinds that kill.bats does not do, or only on some kernels: to add a kind, name it here.
+KINDS='ovs-ipvlan ovs-ipvtap'
 
 setup_file() {
     host_up
@@ -20,6 +20,7 @@ teardown_file() {
 
 setup() {
     need_host
+    needs_kernel ipvlan ipvtap
     need ovs-vswitchd ovs-vsctl jq
     kill_by_message
 }
@@ -31,7 +32,6 @@ teardown() {
 for_each_kind() { # FUNCTION
     local kind
     for kind in $KINDS; do
-        [[ $kind != ovs-ip* ]] || kernel_has ${kind#ovs-} || continue
         echo "kind $kind"
         "$1" "$kind"
         drop_pods a
