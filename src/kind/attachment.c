@@ -227,12 +227,16 @@ static struct ip_addr gateway_of(const struct ipam_result *result, const struct 
 
 /*
  * Addresses and routes of a device that stays outside are the VM's business. But one that is told
- * from its neighbours by its addresses must have them.
+ * from its neighbours by its addresses must have them; and of the groups that IPv6's neighbours ask
+ * in only the VM knows.
  */
 static int set_up_outside(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct link_change quiet = {.name = at->host_name, .no_ipv6_autoconf = true};
-    struct link_change up = {.name = at->host_name, .alias = at->alias, .up = true};
+    struct link_change up = {.name = at->host_name,
+                             .alias = at->alias,
+                             .up = true,
+                             .all_multicast = wants_ipv6(&at->result)};
 
     link_put_change(env->host, &quiet);
     link_put_change(env->host, &up);

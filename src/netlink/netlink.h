@@ -150,6 +150,7 @@ struct link_change {
     unsigned ifindex;
     const char *name;
     bool up, down;
+    bool all_multicast;    /* takes frames for groups that it did not join */
     bool no_ipv6_autoconf; /* no address generation: must come before up, and not at creation */
     const struct mac_addr *mac;
     unsigned mtu;

@@ -69,8 +69,8 @@ answered_host() { # JQ
 conf_of() { # KIND [FILTER]
     local filter=${2:-.}
     case $1 in
-    */tap) filter="$filter | .poolType = null" ;;
-    */*) filter="$filter | .poolType = \"${1#*/}\"" ;;
+    */tap) filter=".poolType = null | $filter" ;;
+    */*) filter=".poolType = \"${1#*/}\" | $filter" ;;
     esac
     conf "${1%/*}" "$filter"
 }
@@ -202,7 +202,7 @@ mac_of() { # POD
 @test "acl: N drops what the first N addresses of 198.18.0.0/15 send, and is N flows" {
     for kind in $POLICY_KINDS; do
         echo "kind $kind"
-        conf_of "$kind" '.name = "net-\($kind)" | .ipam = {type: "host-local", subnet: "198.18.0.0/24"} | .acl = 3'
+        conf_of "$kind" '.name = "net-\($kind)\(.poolType // "")" | .ipam = {type: "host-local", subnet: "198.18.0.0/24"} | .acl = 3'
         two_pods
         make_pods c
         add_pod c
