@@ -67,7 +67,7 @@ def pour(address):
 def drain(seconds):
     with socket.create_server(("", POUR)) as listening:
         print("ready", flush=True)
-        listening.settimeout(20)
+        listening.settimeout(60)
         s = listening.accept()[0]
         begun, got, since = time.monotonic(), 0, None
         while True:
@@ -114,7 +114,7 @@ def spoof(device, to_mac, to_ip, from_mac, from_ip, own_mac, own_ip):
 def hear(device):
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as s:
         s.bind((device, 0x0800))
-        s.settimeout(20)
+        s.settimeout(60)
         print("ready", flush=True)
         n = 0
         while True:
