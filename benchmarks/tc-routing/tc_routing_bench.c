@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define REPEATS_MAX 50
@@ -278,7 +279,17 @@ static void make_frame(char frame[64], size_t pod)
     memcpy(frame + 30, ip.bytes, 4);
 }
 
-/* Packets a second from the port: to the pods from first to last, in turn. */
+/* The kernel carries a packet to the pod in the time of the thread that sends it; on a machine with
+ * other work a clock on the wall would tell of that. */
+static int64_t thread_time_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
+}
+
+/* Packets a second of CPU from the port: to the pods from first to last, in turn. */
 static double packet_rate(const struct stage *stage, size_t first, size_t last)
 {
     static char frames[PODS_MAX][64];
@@ -288,7 +299,7 @@ static double packet_rate(const struct stage *stage, size_t first, size_t last)
     struct iovec parts[BATCH];
     struct link_info info;
     uint64_t before = count_frames(stage);
-    int64_t t0 = clock_ns(), t1 = t0;
+    int64_t t0 = thread_time_ns(), t1 = t0;
     size_t next = first;
     int on = 1;
 
@@ -312,7 +323,7 @@ static double packet_rate(const struct stage *stage, size_t first, size_t last)
         if (sendmmsg(fd, messages, BATCH, 0) < 0) {
             return 0;
         }
-        t1 = clock_ns();
+        t1 = thread_time_ns();
     }
     return (double)(count_frames(stage) - before) * 1e9 / (double)(t1 - t0);
 }
@@ -321,8 +332,9 @@ static double packet_rate(const struct stage *stage, size_t first, size_t last)
 
 enum { SET_UP, SPREAD, LAST, FIGURES };
 
-static const char *const figure_names[] = {"set up, ms", "packets/s, to all pods in turn",
-                                           "packets/s, to the last pod"};
+static const char *const figure_names[] = {"set up, ms",
+                                           "packets a CPU second, to all pods in turn",
+                                           "packets a CPU second, to the last pod"};
 
 static int run_once(const struct way *way, size_t n, double figures[FIGURES], struct error *err)
 {

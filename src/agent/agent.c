@@ -175,6 +175,7 @@ static int start_shared(struct agent *agent)
     size_t n = 0;
     int rc = funnel_new(&agent->shared.funnel);
 
+    pthread_mutex_init(&agent->shared.ports.lock, NULL);
     while (kinds[n]) {
         n++;
     }

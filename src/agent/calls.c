@@ -229,8 +229,9 @@ static enum lane lane_of(const struct cni_call *cni)
     if (strcmp(cni->verb->name, "ADD") != 0 || at->addresses == ADDRESSES_DELEGATED || at->cookie) {
         return LANE_SLOW;
     }
-    /* A tenant's first ADD waits for ovs-vswitchd to make the port, as others' first ones do. */
-    if (!at->part && at->kind->has_port && !if_nametoindex(at->conf.port)) {
+    /* These wait for ovs-vswitchd, which does for many at once what it does for one: a policy's
+     * flows, and a tenant's port that its first ADD is to make. */
+    if (at->cookie || (!at->part && at->kind->has_port && !if_nametoindex(at->conf.port))) {
         return LANE_SLOW;
     }
     return at->part || !(at->kind->own_port || at->kind->outside) ? LANE_QUICK : LANE_SLOW;

@@ -101,24 +101,7 @@ int bpf_table_delete(int fd, const void *key);                 /* -ENOENT */
 /* The key behind another (NULL: the first); -ENOENT at the end. */
 int bpf_table_next(int fd, const void *key, void *ret_key);
 
-/* ---- programs at devices, without a qdisc: tcx, Linux 6.6 and later (hook.c) ---- */
-
-/*
- * Runs a program on what leaves (egress) or comes in at a device of the calling thread's namespace,
- * for as long as the device lives. -EOPNOTSUPP where the kernel has no tcx. Unless old_fd is -1 it
- * takes that program's place. expected is the hook's revision that bpf_hook_find told, so that of
- * two who attach at once one is refused (-ESTALE); 0: whatever it is.
- */
-int bpf_hook_attach(unsigned ifindex, bool egress, int prog_fd, int old_fd, uint64_t expected,
-                    struct error *err);
-int bpf_hook_detach(unsigned ifindex, bool egress, int prog_fd, struct error *err);
-
-/*
- * The program of a name at a device; -ENOENT when there is none. *ret_revision is told in any case;
- * it may be NULL.
- */
-int bpf_hook_find(unsigned ifindex, bool egress, const char *name, int *ret_fd,
-                  uint64_t *ret_revision, struct error *err);
+/* ---- what is in the kernel already (object.c) ---- */
 
 /* A program by its id, and the first of a program's maps that has this name. */
 int bpf_program_open(uint32_t id, int *ret_fd, struct error *err);

@@ -201,7 +201,7 @@ static int read_mac(struct cni_conf *conf, const struct cni_request *request, co
     }
     texts[2] = from_args;
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
-        if (texts[i] && *texts[i] && conf->attachment.kind->port_mac) {
+        if (texts[i] && *texts[i] && kind_port_mac(&conf->attachment)) {
             return error_set(
                 err, -EINVAL,
                 "%s: \"%.64s\" is not allowed; a device of type %s has the MAC address "

@@ -225,14 +225,24 @@ static struct ip_addr gateway_of(const struct ipam_result *result, const struct 
     return none;
 }
 
-/* Addresses and routes of a device that stays outside are the VM's business. */
+/*
+ * Addresses and routes of a device that stays outside are the VM's business. But one that is told
+ * from its neighbours by its addresses must have them; and of the groups that IPv6's neighbours ask
+ * in only the VM knows.
+ */
 static int set_up_outside(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct link_change quiet = {.name = at->host_name, .no_ipv6_autoconf = true};
-    struct link_change up = {.name = at->host_name, .alias = at->alias, .up = true};
+    struct link_change up = {.name = at->host_name,
+                             .alias = at->alias,
+                             .up = true,
+                             .all_multicast = wants_ipv6(&at->result)};
 
     link_put_change(env->host, &quiet);
     link_put_change(env->host, &up);
+    for (size_t i = 0; kind_port_mac(at) && i < at->result.n_ips; i++) {
+        addr_put_add_foreign(env->host, at->ifindex, &at->result.ips[i].address);
+    }
     return netlink_send(env->host, NULL, err);
 }
 
@@ -300,7 +310,7 @@ static int choose_mac(struct kind_env *env, struct attachment *at, struct error 
     struct link_info port;
     int rc;
 
-    if (at->kind->port_mac) {
+    if (kind_port_mac(at)) {
         rc = port_ensure(env, at, &port, err);
         at->mac = rc == 0 ? port.mac : at->mac;
         return rc;
@@ -367,7 +377,7 @@ int attachment_add(struct kind_env *env, struct attachment *at, struct error *er
     if (rc == 0) {
         rc = choose_mac(env, at, err);
     }
-    if (rc == 0 && (at->conf.has_mac || at->kind->port_mac) && !at->kind->outside &&
+    if (rc == 0 && (at->conf.has_mac || kind_port_mac(at)) && !at->kind->outside &&
         !at->kind->no_device) {
         rc = pod_name_free(at, err); /* one with that MAC would be undone as if it were ours */
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Kind `ovs-dev-pool`: a device that stays with the host, and is handed to the VM by descriptor:
- * a tap that is a port of its own, or a macvtap on the tenant's port. With an agent it comes out of
- * a pool (part.c); made here when the pool is empty, or there is none.
+ * a tap that is a port of its own, or a macvtap or ipvtap on the tenant's port. With an agent it
+ * comes out of a pool (part.c); made here when the pool is empty, or there is none.
  */
 #include "kind/kind.h"
 
@@ -11,9 +11,9 @@
 #include <linux/if_tun.h>
 #include <string.h>
 
-enum { PART_TAP, PART_MACVTAP };
+enum { PART_TAP, PART_MACVTAP, PART_IPVTAP };
 
-static const char *const parts[] = {"tap", "macvtap", NULL};
+static const char *const parts[] = {"tap", "macvtap", "ipvtap", NULL};
 
 static int make_tap(struct kind_env *env, struct attachment *at, struct error *err)
 {
@@ -28,19 +28,24 @@ static int make_tap(struct kind_env *env, struct attachment *at, struct error *e
     return rc;
 }
 
-static int make_macvtap(struct kind_env *env, struct attachment *at, struct error *err)
+static int make_linked(struct kind_env *env, struct attachment *at, struct error *err)
 {
+    bool ipvtap = at->conf.pool_type == PART_IPVTAP;
     struct link_info parent;
-    struct link_spec spec = {.kind = "macvtap",
-                             .name = at->host_name,
-                             .mac = &at->mac,
-                             .mtu = at->conf.mtu,
-                             .netns_fd = -1,
-                             .parent_nsid = -1,
-                             .macvlan_mode =
-                                 at->conf.through_ovs ? MACVLAN_MODE_VEPA : MACVLAN_MODE_BRIDGE};
-    int rc = port_ensure(env, at, &parent, err);
+    struct link_spec spec =
+        ipvtap ? ipvlan_mode(at)
+               : (struct link_spec){.macvlan_mode = macvlan_mode(at, MACVLAN_MODE_BRIDGE)};
+    int rc;
 
+    if (ipvtap && !at->result.n_ips) {
+        return error_set(err, -EINVAL, "ipam: poolType ipvtap needs one that gives an address");
+    }
+    rc = port_ensure(env, at, &parent, err);
+    spec.kind = parts[at->conf.pool_type];
+    spec.name = at->host_name;
+    spec.mac = ipvtap ? NULL : &at->mac;
+    spec.mtu = at->conf.mtu;
+    spec.netns_fd = spec.parent_nsid = -1;
     if (rc == 0) {
         spec.parent = parent.ifindex;
         link_put_create(env->host, &spec);
@@ -53,7 +58,7 @@ static int make(struct kind_env *env, struct attachment *at, struct error *err)
 {
     struct link_info info;
     int64_t t0 = clock_ns();
-    int rc = (at->conf.pool_type == PART_TAP ? make_tap : make_macvtap)(env, at, err);
+    int rc = (at->conf.pool_type == PART_TAP ? make_tap : make_linked)(env, at, err);
 
     if (rc == 0) {
         rc = link_peek(env->host, at->host_name, &info);
@@ -117,7 +122,7 @@ static int open_device(struct kind_env *env, const struct attachment *at, int *r
                : macvtap_open(at->host_name, ret_fd, err);
 }
 
-/* A tap has one queue: who can open it has it alone. A macvtap may be open many times over. */
+/* A tap has one queue: who can open it has it alone. The others may be open many times over. */
 static bool reusable(struct kind_env *env, const struct attachment *at)
 {
     autoclose int fd = -1;
@@ -125,14 +130,26 @@ static bool reusable(struct kind_env *env, const struct attachment *at)
     return at->conf.pool_type == PART_TAP && open_device(env, at, &fd, NULL) == 0;
 }
 
+static bool port_mac(const struct attachment *at)
+{
+    return at->conf.pool_type == PART_IPVTAP;
+}
+
+static const char *port_class(const struct attachment *at)
+{
+    return at->conf.pool_type == PART_IPVTAP ? ipvlan_port_class(at) : NULL;
+}
+
 const struct kind kind_ovs_dev_pool = {
     .type = "ovs-dev-pool",
-    .does = "tap or macvtap out of the pool",
+    .does = "tap, macvtap or ipvtap out of the pool",
     .nic = "fd",
     .parts = parts,
     .needs_bridge = true,
     .outside = true,
     .has_port = true,
+    .port_mac = port_mac,
+    .port_class = port_class,
     .add = add,
     .del = del,
     .check = check,

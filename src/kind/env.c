@@ -140,6 +140,34 @@ int kind_env_port_del(struct kind_env *env, const struct kind_conf *conf, const 
     return rc < 0 ? rc : ovs_ports_del(db, &name, 1, false, env->deadline_ns, err);
 }
 
+unsigned kind_env_ofport(struct kind_env *env, unsigned ifindex)
+{
+    struct kind_ports *ports = env->shared ? &env->shared->ports : NULL;
+    unsigned i = ifindex % ARRAY_SIZE(ports->slots), ofport;
+
+    if (!ports) {
+        return 0;
+    }
+    pthread_mutex_lock(&ports->lock);
+    ofport = ports->slots[i].ifindex == ifindex ? ports->slots[i].ofport : 0;
+    pthread_mutex_unlock(&ports->lock);
+    return ofport;
+}
+
+void kind_env_note_ofport(struct kind_env *env, unsigned ifindex, unsigned ofport)
+{
+    struct kind_ports *ports = env->shared ? &env->shared->ports : NULL;
+    unsigned i = ifindex % ARRAY_SIZE(ports->slots);
+
+    if (!ports) {
+        return;
+    }
+    pthread_mutex_lock(&ports->lock);
+    ports->slots[i].ifindex = ifindex;
+    ports->slots[i].ofport = ofport;
+    pthread_mutex_unlock(&ports->lock);
+}
+
 int kind_env_flows_path(struct kind_env *env, const struct kind_conf *conf, char path[PATH_MAX],
                         struct error *err)
 {

@@ -14,7 +14,7 @@ static const char *const modes[] = {"l2", "l3", "l3s", NULL};
 static const char *const tap_modes[] = {"l2", "l3", NULL};
 static const uint16_t mode_values[] = {IPVLAN_MODE_L2, IPVLAN_MODE_L3, IPVLAN_MODE_L3S};
 
-static const char *port_class(const struct attachment *at)
+const char *ipvlan_port_class(const struct attachment *at)
 {
     static const char *const classes[2][ARRAY_SIZE(mode_values)] = {
         {"ipvlan l2", "ipvlan l3", "ipvlan l3s"},
@@ -23,10 +23,21 @@ static const char *port_class(const struct attachment *at)
     return classes[at->conf.through_ovs][at->conf.mode];
 }
 
+struct link_spec ipvlan_mode(const struct attachment *at)
+{
+    return (struct link_spec){.ipvlan_mode = mode_values[at->conf.mode],
+                              .ipvlan_flags = at->conf.through_ovs ? IPVLAN_F_VEPA : 0};
+}
+
+static bool port_mac(const struct attachment *at)
+{
+    (void)at;
+    return true;
+}
+
 static int add(struct kind_env *env, struct attachment *at, struct error *err)
 {
-    struct link_spec mode = {.ipvlan_mode = mode_values[at->conf.mode],
-                             .ipvlan_flags = at->conf.through_ovs ? IPVLAN_F_VEPA : 0};
+    struct link_spec mode = ipvlan_mode(at);
 
     return linked_add(env, at, &mode, err);
 }
@@ -38,8 +49,8 @@ const struct kind kind_ovs_ipvlan = {
     .modes = modes,
     .needs_bridge = true,
     .has_port = true,
-    .port_mac = true,
-    .port_class = port_class,
+    .port_mac = port_mac,
+    .port_class = ipvlan_port_class,
     .add = add,
     .del = linked_del,
     .check = linked_check,
@@ -52,8 +63,8 @@ const struct kind kind_ovs_ipvtap = {
     .modes = tap_modes,
     .needs_bridge = true,
     .has_port = true,
-    .port_mac = true,
-    .port_class = port_class,
+    .port_mac = port_mac,
+    .port_class = ipvlan_port_class,
     .add = add,
     .del = linked_del,
     .check = linked_check,

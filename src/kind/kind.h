@@ -13,6 +13,7 @@
 #include "span/span.h"
 
 #include <limits.h>
+#include <pthread.h>
 
 #define KIND_ALIAS_MAX 256 /* IFALIASZ */
 
@@ -84,8 +85,18 @@ struct attachment {
     struct ipam_result result;
 };
 
+/* OpenFlow port numbers of tenants' ports, by their devices: a port made anew has another device.
+ */
+struct kind_ports {
+    pthread_mutex_t lock;
+    struct {
+        unsigned ifindex, ofport;
+    } slots[1024]; /* ifindex modulo their number */
+};
+
 /* What the environments of a process with many threads share: the agent's. */
 struct kind_shared {
+    struct kind_ports ports;
     struct funnel *funnel;
     struct ipam_cache *ipam_cache;
     /* The batcher for an OVSDB socket. */
@@ -96,11 +107,6 @@ struct kind_shared {
                         struct flow_batcher **ret, struct error *err);
     /* A part of a network's pool is free again (true), or was removed. */
     void (*part_back)(struct kind_shared *shared, const char *network, uint64_t part, bool usable);
-};
-
-/* A device's OpenFlow port number: a port that is made anew has another device. */
-struct kind_env_port {
-    unsigned ifindex, ofport;
 };
 
 /* What a kind may use; supplied by the program that runs it. One thread at a time. */
@@ -117,7 +123,6 @@ struct kind_env {
     char kernel_bridge[IFNAMSIZ]; /* a bridge known to have the kernel's datapath */
     struct openflow *openflow;    /* connected on first use, by kind_env_flows */
     char openflow_path[PATH_MAX];
-    struct kind_env_port ports[64]; /* by ifindex: OpenFlow port numbers of tenants' ports */
 };
 
 struct kind {
@@ -128,12 +133,15 @@ struct kind {
     bool needs_bridge;        /* an OVS bridge must be named */
     bool own_port;            /* every attachment is an OVS port */
     bool has_port;            /* shares the tenant's OVS port */
-    bool port_mac;            /* and has that port's MAC address */
     bool plain;               /* no addresses, no record: the device is there already */
     bool outside;             /* its device stays with the host, and is handed over by descriptor */
     bool no_device;           /* nor there: a socket is told, which the VMM is to serve */
     bool guarded;             /* drops itself what a pod spoofs below the tenant's port */
     const char *const *parts; /* values of "poolType", the default first; NULL: none allowed */
+
+    /* Whether its device has the tenant's port's MAC address, and is told from its neighbours by
+     * its addresses; NULL: no. */
+    bool (*port_mac)(const struct attachment *at);
 
     /* What else tells a tenant's ports apart whose name is derived; NULL: nothing. */
     const char *(*port_class)(const struct attachment *at);
@@ -173,6 +181,8 @@ extern const struct kind *const kinds[];
 
 const struct kind *kind_find(const char *type);
 
+bool kind_port_mac(const struct attachment *at);
+
 /* ---- the environment (env.c) ---- */
 
 /* Opens what every kind needs; instance and shared (NULL: none) are borrowed. No deadline, and no
@@ -198,6 +208,11 @@ int kind_env_port_add(struct kind_env *env, const struct kind_conf *conf,
                       const struct ovs_port_spec *spec, int *ret_ofport, struct error *err);
 int kind_env_port_del(struct kind_env *env, const struct kind_conf *conf, const char *name,
                       struct error *err);
+
+/* What other threads found out of a tenant's port: its number, 0 when none did; and to tell them.
+ */
+unsigned kind_env_ofport(struct kind_env *env, unsigned ifindex);
+void kind_env_note_ofport(struct kind_env *env, unsigned ifindex, unsigned ofport);
 
 /*
  * openflow_apply for one set of the configuration's bridge, through the batcher where there is one.
@@ -419,6 +434,13 @@ int linked_add(struct kind_env *env, struct attachment *at, const struct link_sp
                struct error *err);
 int linked_del(struct kind_env *env, struct attachment *at, struct error *err);
 int linked_check(struct kind_env *env, struct attachment *at, struct error *err);
+
+/* Mode and flags of an ipvlan or ipvtap, and which port is for these. */
+struct link_spec ipvlan_mode(const struct attachment *at);
+const char *ipvlan_port_class(const struct attachment *at);
+
+/* Mode of a macvlan or macvtap that bridges, unless all is to pass OVS. */
+uint32_t macvlan_mode(const struct attachment *at, uint32_t mode);
 
 /* -EEXIST when the pod has a device of the attachment's name. */
 int pod_name_free(struct attachment *at, struct error *err);

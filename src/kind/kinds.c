@@ -27,3 +27,8 @@ const struct kind *kind_find(const char *type)
     }
     return NULL;
 }
+
+bool kind_port_mac(const struct attachment *at)
+{
+    return at->kind->port_mac && at->kind->port_mac(at);
+}

@@ -18,7 +18,7 @@ static int make_device(struct kind_env *env, struct attachment *at, const struct
 
     spec.kind = at->kind->type + strlen("ovs-");
     spec.name = at->device;
-    spec.mac = at->kind->port_mac ? NULL : &at->mac;
+    spec.mac = kind_port_mac(at) ? NULL : &at->mac;
     spec.mtu = at->conf.mtu;
     spec.netns_fd = at->netns_fd;
     spec.parent = parent->ifindex;

@@ -8,13 +8,15 @@ static const char *const modes[] = {"bridge", "private", "vepa", "passthru", NUL
 static const uint32_t mode_values[] = {MACVLAN_MODE_BRIDGE, MACVLAN_MODE_PRIVATE, MACVLAN_MODE_VEPA,
                                        MACVLAN_MODE_PASSTHRU};
 
+uint32_t macvlan_mode(const struct attachment *at, uint32_t mode)
+{
+    return at->conf.through_ovs && mode == MACVLAN_MODE_BRIDGE ? MACVLAN_MODE_VEPA : mode;
+}
+
 static int add(struct kind_env *env, struct attachment *at, struct error *err)
 {
-    struct link_spec mode = {.macvlan_mode = mode_values[at->conf.mode]};
+    struct link_spec mode = {.macvlan_mode = macvlan_mode(at, mode_values[at->conf.mode])};
 
-    if (at->conf.through_ovs && mode.macvlan_mode == MACVLAN_MODE_BRIDGE) {
-        mode.macvlan_mode = MACVLAN_MODE_VEPA;
-    }
     return linked_add(env, at, &mode, err);
 }
 

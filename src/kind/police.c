@@ -82,7 +82,6 @@ static int look_up_port(struct kind_env *env, const struct attachment *at, const
 static int find_port(struct kind_env *env, const struct attachment *at, unsigned *ret,
                      struct error *err)
 {
-    struct kind_env_port *known;
     struct link_info info;
     int rc;
 
@@ -94,12 +93,13 @@ static int find_port(struct kind_env *env, const struct attachment *at, unsigned
     if (rc < 0) {
         return error_sys(err, rc, "look up port %s", at->conf.port);
     }
-    known = &env->ports[info.ifindex % ARRAY_SIZE(env->ports)];
-    if (known->ifindex != info.ifindex) {
-        rc = look_up_port(env, at, at->conf.port, &known->ofport, err);
-        known->ifindex = rc == 0 ? info.ifindex : 0;
+    *ret = kind_env_ofport(env, info.ifindex);
+    if (!*ret) {
+        rc = look_up_port(env, at, at->conf.port, ret, err);
     }
-    *ret = known->ofport;
+    if (rc == 0) {
+        kind_env_note_ofport(env, info.ifindex, *ret);
+    }
     return rc;
 }
 
@@ -172,7 +172,7 @@ int police_flows(struct kind_env *env, struct attachment *at, struct error *err)
         .cookie = at->cookie,
         .tenant_cookie = at->tenant_cookie,
         .shared = !attachment_own_port(at),
-        .shared_mac = at->kind->port_mac,
+        .shared_mac = kind_port_mac(at),
         .mac = at->mac,
         .ips = ips,
         .n_ips = addresses_of(at, ips),

@@ -71,6 +71,16 @@ int port_check_switch(struct kind_env *env, const struct kind_conf *conf, struct
     return rc;
 }
 
+/* The port's device is there when its number is: others need not ask for it. */
+static void note_ofport(struct kind_env *env, const char *name, int ofport)
+{
+    struct link_info info;
+
+    if (ofport > 0 && link_peek(env->host, name, &info) == 0) {
+        kind_env_note_ofport(env, info.ifindex, (unsigned)ofport);
+    }
+}
+
 int port_make(struct kind_env *env, const struct attachment *at, const char *type, bool *ret_ours,
               struct error *err)
 {
@@ -85,7 +95,7 @@ int port_make(struct kind_env *env, const struct attachment *at, const char *typ
     };
     struct ovs_ports found = {0};
     struct ovsdb *db;
-    int rc = port_check_switch(env, conf, err);
+    int ofport = 0, rc = port_check_switch(env, conf, err);
 
     if (rc == 0) {
         rc = kind_env_ovs(env, conf, &db, err);
@@ -96,9 +106,10 @@ int port_make(struct kind_env *env, const struct attachment *at, const char *typ
     rc = ovs_ports_list(db, conf->port, false, env->deadline_ns, &found, err);
     if (rc == 0 && found.n == 0) {
         ovs_ports_clear(&found);
-        rc = kind_env_port_add(env, conf, &spec, NULL, err);
+        rc = kind_env_port_add(env, conf, &spec, &ofport, err);
         *ret_ours = true;
         if (rc != -EEXIST) {
+            note_ofport(env, conf->port, rc == 0 ? ofport : 0);
             return rc;
         }
         /* Another ADD was first, or a device has the name. */
@@ -107,6 +118,9 @@ int port_make(struct kind_env *env, const struct attachment *at, const char *typ
     if (rc == 0) {
         rc = check_same_port(&found, conf, err);
         *ret_ours = found.n && found.ports->owner.network;
+    }
+    if (rc == 0) {
+        note_ofport(env, conf->port, found.ports->ofport);
     }
     ovs_ports_clear(&found);
     return rc;

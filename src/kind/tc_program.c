@@ -25,8 +25,12 @@
 /* Kept through calls; SELF is the pod that sent it (its route), or 0: OVS did. */
 enum { SKB = BPF_REG_6, AT = BPF_REG_7, TYPE = BPF_REG_8, SELF = BPF_REG_9 };
 
-/* The stack, from its end; the Ethernet header lies so that its source is aligned. */
-enum { ETHERNET = -22, BUFFER = -64, KEY = -88, KEY_BYTES = KEY + 4, TO = -104 };
+/* Ethernet's header and IPv4's, read in one go; ARP and IPv6 are longer. */
+#define START_LEN (ETH_HLEN + 20)
+
+/* The stack, from its end; the Ethernet header lies so that its source, and what is behind it, is
+ * aligned. */
+enum { ETHERNET = -38, BUFFER = -80, KEY = -104, KEY_BYTES = KEY + 4, TO = -120 };
 
 struct maker {
     struct bpf_code *c;
@@ -96,15 +100,14 @@ static void go(struct maker *m)
 
 static void take_ipv4(struct maker *m)
 {
-    enum { SOURCE = 12, DESTINATION = 16 };
+    enum { HEADER = ETHERNET + ETH_HLEN, SOURCE = HEADER + 12, DESTINATION = HEADER + 16 };
     int foreign = bpf_label(m->c);
 
-    read_packet(m, 0, BUFFER, 20);
     bpf_jump_if(m->c, BPF_JEQ, SELF, 0, foreign);
-    set_key(m, TC_IPV4, BUFFER + SOURCE, 4);
+    set_key(m, TC_IPV4, SOURCE, 4);
     need_own(m);
     bpf_place(m->c, foreign);
-    set_key(m, TC_IPV4, BUFFER + DESTINATION, 4);
+    set_key(m, TC_IPV4, DESTINATION, 4);
     go(m);
 }
 
@@ -259,7 +262,7 @@ static void make(struct maker *m)
     bpf_set(c, AT, 0);
     bpf_load(c, BPF_W, BPF_REG_1, SKB, offsetof(struct __sk_buff, vlan_present));
     bpf_jump_if(c, BPF_JNE, BPF_REG_1, 0, m->drop);
-    read_packet(m, 0, ETHERNET, ETH_HLEN);
+    read_packet(m, 0, ETHERNET, START_LEN);
     find_sender(m);
     bpf_set(c, AT, ETH_HLEN);
     bpf_load(c, BPF_H, TYPE, BPF_REG_10, ETHERNET + 2 * ETH_ALEN);

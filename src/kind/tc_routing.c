@@ -82,20 +82,6 @@ static int put_route(struct kind_env *env, const struct attachment *at, const st
     return rc < 0 ? table_error(at, rc, err) : 0;
 }
 
-static int put_routes(struct kind_env *env, const struct attachment *at, const struct tc_switch *sw,
-                      const struct tc_owner *owner, struct error *err)
-{
-    int rc = bpf_table_put(sw->owners, at->host_name, owner);
-
-    if (rc < 0) {
-        return table_error(at, rc, err);
-    }
-    for (uint32_t i = 0; rc == 0 && i < owner->n_keys; i++) {
-        rc = put_route(env, at, sw, &owner->keys[i], &owner->route, err);
-    }
-    return rc;
-}
-
 /* The owner goes last, so that what a kill leaves is found again. */
 static void remove_routes(const struct tc_switch *sw, const char host_name[IFNAMSIZ])
 {
@@ -113,6 +99,22 @@ static void remove_routes(const struct tc_switch *sw, const char host_name[IFNAM
         }
     }
     (void)bpf_table_delete(sw->owners, host_name);
+}
+
+static int put_routes(struct kind_env *env, const struct attachment *at, const struct tc_switch *sw,
+                      const struct tc_owner *owner, struct error *err)
+{
+    int rc;
+
+    remove_routes(sw, at->host_name); /* of a device that went without DEL */
+    rc = bpf_table_put(sw->owners, at->host_name, owner);
+    if (rc < 0) {
+        return table_error(at, rc, err);
+    }
+    for (uint32_t i = 0; rc == 0 && i < owner->n_keys; i++) {
+        rc = put_route(env, at, sw, &owner->keys[i], &owner->route, err);
+    }
+    return rc;
 }
 
 /* The host's end is set up last: nothing passes before all is there. */

@@ -26,6 +26,36 @@ void addr_put_add(struct netlink *nl, unsigned ifindex, const struct ip_addr *ip
     message_end(nl);
 }
 
+static void put_delete_local_route(struct netlink *nl, unsigned ifindex, const struct ip_addr *ip)
+{
+    struct rtmsg header = {.rtm_family = (uint8_t)ip->family,
+                           .rtm_dst_len = (uint8_t)ip_bits(ip),
+                           .rtm_table = RT_TABLE_LOCAL,
+                           .rtm_scope = RT_SCOPE_NOWHERE,
+                           .rtm_type = RTN_LOCAL};
+
+    message_begin(nl, RTM_DELROUTE, 0, &header, sizeof(header), "delete an address's route", NULL);
+    attr_put(nl, RTA_DST, ip->bytes, ip_bytes(ip));
+    attr_put_u32(nl, RTA_OIF, ifindex);
+    message_end(nl);
+}
+
+void addr_put_add_foreign(struct netlink *nl, unsigned ifindex, const struct ip_addr *ip)
+{
+    struct ifaddrmsg header = {.ifa_family = (uint8_t)ip->family,
+                               .ifa_prefixlen = (uint8_t)ip_bits(ip),
+                               .ifa_index = ifindex};
+
+    message_begin(nl, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &header, sizeof(header),
+                  "add an address", NULL);
+    attr_put(nl, IFA_LOCAL, ip->bytes, ip_bytes(ip));
+    attr_put_u32(nl, IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
+    message_end(nl);
+    if (ip->family == AF_INET) {
+        put_delete_local_route(nl, ifindex, ip);
+    }
+}
+
 void route_put_add(struct netlink *nl, const struct route_spec *route)
 {
     struct rtmsg header = {

@@ -133,6 +133,10 @@ void link_put_change(struct netlink *nl, const struct link_change *change)
         info.ifi_change = IFF_UP;
         info.ifi_flags = change->up ? IFF_UP : 0;
     }
+    if (change->all_multicast) {
+        info.ifi_change |= IFF_ALLMULTI;
+        info.ifi_flags |= IFF_ALLMULTI;
+    }
     message_begin(nl, RTM_NEWLINK, 0, &info, sizeof(info), change_what(change), change->name);
     if (!change->ifindex) {
         attr_put_string(nl, IFLA_IFNAME, change->name);

@@ -150,6 +150,7 @@ struct link_change {
     unsigned ifindex;
     const char *name;
     bool up, down;
+    bool all_multicast;    /* takes frames for groups that it did not join */
     bool no_ipv6_autoconf; /* no address generation: must come before up, and not at creation */
     const struct mac_addr *mac;
     unsigned mtu;
@@ -220,6 +221,12 @@ int datapath_delete(int netns_fd, const char *name, struct error *err);
 
 /* Adds an address; IPv6 ones without duplicate address detection. */
 void addr_put_add(struct netlink *nl, unsigned ifindex, const struct ip_addr *ip);
+
+/*
+ * Adds an address that is not to be the namespace's own: a device has it, and no route leads to it.
+ * IPv4 only: IPv6's routes come later, by themselves.
+ */
+void addr_put_add_foreign(struct netlink *nl, unsigned ifindex, const struct ip_addr *ip);
 
 struct route_spec {
     unsigned ifindex;

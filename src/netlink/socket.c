@@ -359,6 +359,7 @@ int netlink_query(struct netlink *nl, bool dump,
         }
         rc = visit(NULL, cookie);
         if (rc < 0) {
+            error_sys(err, rc, "%s", nl->answers[0].what);
             break;
         }
     }

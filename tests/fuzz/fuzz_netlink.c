@@ -44,10 +44,11 @@ static int see_route(const struct route_spec *route, void *cookie)
 static int ask(struct netlink *nl, uint8_t question, struct error *err)
 {
     struct netlink_answer answers[2];
+    struct tc_bpf_info filter;
     struct link_info info;
     int nsid;
 
-    switch (question % 6) {
+    switch (question % 8) {
     case 0:
         link_put_delete(nl, 7, "a");
         link_put_delete(nl, 8, "b");
@@ -60,6 +61,10 @@ static int ask(struct netlink *nl, uint8_t question, struct error *err)
         return addr_list(nl, see_addr, NULL, err);
     case 4:
         return route_list(nl, see_route, NULL, err);
+    case 6:
+        return tc_bpf_get(nl, 1, false, &filter, err);
+    case 7:
+        return tc_tbf_check(nl, 1, 1000000, 80000, err); /* lo: its MTU is asked for */
     default:
         return netns_nsid(nl, 0, &nsid, err);
     }

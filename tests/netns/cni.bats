@@ -171,7 +171,7 @@ answered_host() { # JQ: of the host's
     pool=$CONF
     add a
     guest=$IP
-    in_netns "$HOST" "$BATS_TEST_DIRNAME/tap_guest.py" "$(answered_host .name)" "$(answered_host .mac)" \
+    in_netns "$HOST" "$BATS_TEST_DIRNAME/tap_guest.py" "$(answered_host .name)" "$(answered .mac)" \
         "$guest" >"$DIR/out.guest" 2>&1 &
     pid=$!
     eventually grep -q ready "$DIR/out.guest" || { cat "$DIR/out.guest"; return 1; }

@@ -255,3 +255,62 @@ modes_of() { # KIND
     done
     assert_clean
 }
+
+# A guest in python: from a pooled ipvtap's character device, asks a pod for an echo. Prints "answered".
+# The namespace's own sysfs says which device it is.
+ask_by_tap() { # DEVICE SOURCE DESTINATION MAC
+    in_netns "$HOST" unshare -m sh -c 'mount -t sysfs sysfs /sys && exec python3 -c "$0" "$@"' '
+import glob, ipaddress, os, select, sys, time
+name, source, to, mac = sys.argv[1:]
+source, to = (ipaddress.ip_address(a).packed for a in (source, to))
+mac = bytes.fromhex(mac.replace(":", ""))
+numbers = open(glob.glob(f"/sys/class/net/{name}/ipvtap/tap*/dev")[0]).read().split(":")
+node = f"/dev/sluice-test-{os.getpid()}"
+os.mknod(node, 0o20600, os.makedev(*map(int, numbers)))
+fd = os.open(node, os.O_RDWR)
+os.unlink(node)
+
+def sum16(data):
+    total = sum(int.from_bytes(data[i:i + 2], "big") for i in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return (~total & 0xffff).to_bytes(2, "big")
+
+echo = bytes([8, 0, 0, 0, 0, 7, 0, 1]) + b"0123456789abcdef"
+echo = echo[:2] + sum16(echo) + echo[4:]
+ip = bytes([0x45, 0, 0, 20 + len(echo), 0, 0, 0, 0, 64, 1, 0, 0]) + source + to
+ip = ip[:10] + sum16(ip) + ip[12:]
+arp = bytes.fromhex("0001080006040002") + mac + source
+os.write(fd, bytes(10) + mac + mac + b"\x08\x00" + ip + echo)
+end = time.monotonic() + 5
+while time.monotonic() < end and select.select([fd], [], [], end - time.monotonic())[0]:
+    frame = os.read(fd, 65536)[10:]
+    if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\x00\x01" and frame[38:42] == source:
+        os.write(fd, bytes(10) + frame[6:12] + mac + b"\x08\x06" + arp + frame[22:32])
+    if frame[12:14] == b"\x08\x00" and frame[23] == 1 and frame[26:30] == to and frame[34] == 0:
+        print("answered")
+        break
+' "$@"
+}
+
+@test "ovs-dev-pool with ipvtaps: a guest's packets go through the descriptor, and the host owns no address of its" {
+    make_pods a b
+    conf ovs-ipvlan
+    add b
+    conf ovs-ipvlan '.type = "ovs-dev-pool" | .poolType = "ipvtap"'
+    add a
+    name=$(jq -r '.interfaces[0].name' <<<"$ADDED")
+    mac=$(jq -r '.interfaces[1].mac' <<<"$ADDED")
+    [ "$mac" = "$(mac_of "$(port_of a)")" ]
+    [ "$(port_of a)" = "$(port_of b)" ]
+    [ -z "$(in_netns "$HOST" ip route show table local "$IP")" ]
+    [ "$(ask_by_tap "$name" "$IP" 10.1.0.2 "$mac")" = answered ]
+    del a
+    change_conf '.mac = "02:00:00:00:00:07"'
+    refuses 7 "mac: *a device of type ovs-dev-pool has the MAC address of its OVS port" ADD a
+    change_conf 'del(.mac, .ipam)'
+    refuses 7 "ipam: poolType ipvtap needs one that gives an address" ADD a
+    conf ovs-ipvlan
+    del b
+    assert_clean
+}

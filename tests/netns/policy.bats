@@ -43,16 +43,62 @@ traffic_start() { # POD COMMAND [ARGUMENT...]
     [ "$2" = pour ] || eventually grep -qs ready "$out"
 }
 
+# ADD, and for a device of a pool a guest behind it, in the pod's namespace.
+add_pod() { # POD
+    add "$1"
+    [[ "$CONF" == *ovs-dev-pool* ]] || return 0
+    local out=$DIR/helper.$1.guest type=macvtap
+    [[ "$CONF" == *'"poolType":"'* ]] || type=tap
+    rm -f "$out"
+    # With its own sysfs, which has the tap's numbers.
+    ip netns exec "$HOST" "$SLUICE_BUILD/tests/netns/tap_relay" "$(answered_host .name)" "$type" \
+        "$(netns_path "$1")" >"$out" 2>&1 3>&- </dev/null &
+    HELPERS+=" $!"
+    eventually grep -qs ready "$out" || { cat "$out"; return 1; }
+    in_pod "$1" sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+    in_pod "$1" ip link set eth0 address "$(jq -r '.interfaces[] | select(.sandbox) | .mac' <<<"$ADDED")" up
+    in_pod "$1" ip address add "$(jq -r '.ips[0].address' <<<"$ADDED")" dev eth0
+}
+
+# Of the host's interface in ADD's answer.
+answered_host() { # JQ
+    jq -r "[.interfaces[] | select(.sandbox | not)][0] | $1" <<<"$ADDED"
+}
+
+# CONF for a kind, or ovs-dev-pool/POOLTYPE.
+conf_of() { # KIND [FILTER]
+    local filter=${2:-.}
+    case $1 in
+    */tap) filter=".poolType = null | $filter" ;;
+    */*) filter=".poolType = \"${1#*/}\" | $filter" ;;
+    esac
+    conf "${1%/*}" "$filter"
+}
+
+# DEL of these, and no more of them.
+end_pods() { # POD...
+    local pod
+    for pod in $HELPERS; do
+        kill "$pod" 2>/dev/null || true
+    done
+    HELPERS=
+    for pod; do
+        del "$pod"
+    done
+    assert_clean
+    drop_pods "$@"
+}
+
 # Two pods whose networks are CONF with these filters on top; their addresses go to A and B.
 two_pods() { # [FILTER OF a [FILTER OF b]]
     local before=$CONF
     make_pods a b
     change_conf "${1:-.}"
-    add a
+    add_pod a
     A=$IP
     CONF=$before
     change_conf "${2:-.}"
-    add b
+    add_pod b
     B=$IP
 }
 
@@ -68,7 +114,7 @@ rule() { # DIRECTION ACTION [MORE]
 
 # Between pods one of which has rules, whichever way: questions that one port lets through.
 rules_hold() { # KIND
-    conf "$1"
+    conf_of "$1"
     two_pods . ".rules = [$(rule ingress deny 'protocol: "tcp", ports: "7001-7002"'),
         $(rule ingress allow 'protocol: "tcp", ports: 7002, priority: 2000'),
         $(rule egress deny 'protocol: "icmp"'), $(rule ingress deny 'protocol: "udp", cidr: "10.1.0.0/25"')]"
@@ -82,10 +128,7 @@ rules_hold() { # KIND
     cannot_ping b "$A"
     traffic_start a serve
     traffic b tcp "$A" 7001
-    del a
-    del b
-    assert_clean
-    drop_pods a b
+    end_pods a b
 }
 
 @test "rules let through what they allow, and drop what they deny, in both directions" {
@@ -98,7 +141,7 @@ rules_hold() { # KIND
 @test "both pods have rules and share a port: each one's hold between them" {
     for kind in $POLICY_KINDS; do
         echo "kind $kind"
-        conf "$kind" ".rules = [$(rule ingress deny 'protocol: "tcp", ports: 7001')]"
+        conf_of "$kind" ".rules = [$(rule ingress deny 'protocol: "tcp", ports: 7001')]"
         two_pods . ".rules += [$(rule ingress deny 'protocol: "udp", ports: 7002')]"
         traffic_start a serve
         traffic_start b serve
@@ -111,17 +154,14 @@ rules_hold() { # KIND
         done
         refused a udp "$B" 7002
         traffic b udp "$A" 7002
-        del a
-        del b
-        assert_clean
-        drop_pods a b
+        end_pods a b
     done
 }
 
 @test "IPv6: rules hold, and neighbours find each other whatever is denied" {
     for kind in $POLICY_KINDS; do
         echo "kind $kind"
-        conf "$kind" '.ipam = {type: "host-local", ranges: [[{subnet: "fd00:1::/64"}]]}'
+        conf_of "$kind" '.ipam = {type: "host-local", ranges: [[{subnet: "fd00:1::/64"}]]}'
         two_pods . ".rules = [$(rule ingress deny 'cidr: "fd00:1::/64"'),
             $(rule ingress allow 'protocol: "tcp", priority: 2000'),
             $(rule egress deny 'protocol: "icmpv6"')]"
@@ -129,20 +169,17 @@ rules_hold() { # KIND
         traffic a tcp "$B" 7000
         refused a udp "$B" 7000
         cannot_ping a "$B"
-        del a
-        del b
-        assert_clean
-        drop_pods a b
+        end_pods a b
     done
 }
 
 @test "a pod may not speak as another: not by its address, not by its MAC" {
     for kind in $POLICY_KINDS; do
         echo "kind $kind"
-        conf "$kind" ".rules = [$(rule ingress deny 'protocol: "tcp"')]"
+        conf_of "$kind" ".rules = [$(rule ingress deny 'protocol: "tcp"')]"
         two_pods
         make_pods c
-        add c
+        add_pod c
         own=$(mac_of a) to=$(mac_of b)
         for from in "$own $A:1" "$own $IP:0" "$own 10.1.0.200:0" "$(mac_of c) $A:0" "02:00:00:00:00:77 $A:0"; do
             # An ipvlan's pods have one MAC between them.
@@ -154,11 +191,7 @@ rules_hold() { # KIND
             heard=$(tail -n 1 "$DIR/helper.b.hear")
             [ "$heard" = "$count" ] || { echo "from $from: $heard heard"; return 1; }
         done
-        del a
-        del b
-        del c
-        assert_clean
-        drop_pods a b c
+        end_pods a b c
     done
 }
 
@@ -169,10 +202,10 @@ mac_of() { # POD
 @test "acl: N drops what the first N addresses of 198.18.0.0/15 send, and is N flows" {
     for kind in $POLICY_KINDS; do
         echo "kind $kind"
-        conf "$kind" '.name = "net-\($kind)" | .ipam = {type: "host-local", subnet: "198.18.0.0/24"} | .acl = 3'
+        conf_of "$kind" '.name = "net-\($kind)\(.poolType // "")" | .ipam = {type: "host-local", subnet: "198.18.0.0/24"} | .acl = 3'
         two_pods
         make_pods c
-        add c
+        add_pod c
         [ "$A $IP" = "198.18.0.2 198.18.0.4" ]
         traffic_start c serve
         refused a udp "$IP" 7000
@@ -213,19 +246,15 @@ mac_of() { # POD
     for kind in $POLICY_KINDS; do
         for rules in '[]' "[$(rule ingress deny 'protocol: "udp", ports: 7003')]"; do
             echo "kind $kind, rules $rules"
-            conf "$kind" ".rules = $rules"
+            conf_of "$kind" ".rules = $rules"
             two_pods '.tenant = "t1" | .vlan = 11' '.tenant = "t2" | .vlan = 12'
             change_conf '.tenant = "t1" | .vlan = 11'
             make_pods c
-            add c
+            add_pod c
             pings a "$IP"
             cannot_ping a "$B"
             cannot_ping b "$A"
-            del a
-            del b
-            del c
-            assert_clean
-            drop_pods a b c
+            end_pods a b c
         done
     done
 }
@@ -289,14 +318,11 @@ rate_holds() { # FROM TO ADDRESS
 @test "bandwidth: a pod's rates hold within 10 %, both ways" {
     for kind in $POLICY_KINDS; do
         echo "kind $kind"
-        conf "$kind"
+        conf_of "$kind"
         two_pods . ".bandwidth = {ingressRate: $RATE, egressRate: $RATE}"
         rate_holds a b "$B"
         rate_holds b a "$A"
-        del a
-        del b
-        assert_clean
-        drop_pods a b
+        end_pods a b
     done
 }
 
@@ -328,11 +354,7 @@ rate_holds() { # FROM TO ADDRESS
         got=$(($(tail -n 1 "$DIR/helper.b.drain") + $(tail -n 1 "$DIR/helper.c.drain")))
         echo "together $got bit/s"
         [ "$got" -gt $((RATE * 90 / 100)) ] && [ "$got" -lt $((RATE * 110 / 100)) ]
-        del a
-        del b
-        del c
-        assert_clean
-        drop_pods a b c
+        end_pods a b c
         gc_all
         [ -z "$(flows)" ]
     done

@@ -453,3 +453,32 @@ usage() { # GLOB OPTION...
         [[ "$output" = *"--$option "* ]]
     done
 }
+
+@test "--rules and --qos: every pod has its flows while it runs, and none is left" {
+    bench --cni ovs-macvlan --cni ovs --pods 20 --tenants 2 --rules 5 --qos 50 --out "$OUT"
+    good_result 20
+    [ "$(jq -c '[.options.rules, .options.qos_mbps]' "$OUT/runs/0001/run.json")" = '[5,50]' ]
+    for run in 0001 0002; do
+        [ "$(jq '.start.stages["cni.policy"].n' "$OUT/runs/$run/summary.json")" = 20 ]
+    done
+    [ -z "$(flows)" ]
+}
+
+# Smaller, and but for kinds that this kernel does not have.
+@test "docs/reproduce.md: the line for each of the study's tests runs as it is written" {
+    need_dpdk 128
+    in_netns "$HOST" "$SLUICE" ovs down --instance "$DIR/i"
+    kernel_has ipvlan && missing=none || missing='--cni ovs-ipv'
+    commands=$(sed -n 's/.*`sudo sluice bench \(.*\)` |$/\1/p' "$BATS_TEST_DIRNAME/../../docs/reproduce.md")
+    [ "$(wc -l <<<"$commands")" -ge 9 ]
+    n=0
+    while read -r arguments; do
+        [[ "$arguments" != *"$missing"* ]] || continue
+        arguments=${arguments/pods 400/pods 8}
+        arguments=${arguments/tenants 200/tenants 4}
+        echo "sluice bench $arguments"
+        # shellcheck disable=SC2086
+        bench $arguments --out "$OUT/$((++n))" >/dev/null
+    done <<<"$commands"
+    in_netns "$HOST" "$SLUICE" ovs up --instance "$DIR/i" --bridge br0
+}
