@@ -432,6 +432,31 @@ as_many_flows() {
     [ "$(flows | wc -l)" = "$(cat "$DIR/before")" ]
 }
 
+@test "the study's /add_acl_inbatch: rules for an address hold when it answers; 0 takes them away, and so does GC" {
+    [ -n "$AGENT_MODE" ] || skip "there is no agent"
+    agent_down
+    agent_up --http 5000
+    conf ovs '.ipam = {type: "host-local", subnet: "198.18.0.0/24"}'
+    two_pods
+    traffic_start b serve
+    [ "$(add_acl 3)" = "200 success" ]
+    refused a udp "$B" 7000
+    [ "$(flows | wc -l)" = 3 ]
+    [ "$(add_acl 0)" = "200 success" ]
+    traffic a udp "$B" 7000
+    [ "$(add_acl 5)" = "200 success" ]
+    del a
+    del b
+    gc_all
+    [ -z "$(flows)" ]
+    agent_down
+    agent_up
+}
+
+add_acl() { # NUMBER
+    in_netns "$HOST" "$BATS_TEST_DIRNAME/agent_client.py" http 5000 "/add_acl_inbatch?br_name=br0&podIP=$B&num=$1"
+}
+
 @test "ADD at a switch that speaks no OpenFlow 1.4 fails, and says how to allow it" {
     conf ovs-macvlan '.acl = 5'
     make_pods a
