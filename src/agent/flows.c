@@ -40,7 +40,9 @@ static int replay_record(const struct record *record, void *cookie)
     struct error err = {0};
     int rc;
 
+    /* Parts have theirs once they are taken. */
     if (!record->cookie || strcmp(record->state, "ready") != 0 || !record_of_this_boot(record) ||
+        part_of_key(record->key.container_id, record->key.ifname) ||
         openflow_path(record->ovs_socket, record->bridge, path, sizeof(path)) < 0 ||
         strcmp(path, bridge->socket_path) != 0) {
         return 0;

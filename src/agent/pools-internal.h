@@ -22,6 +22,7 @@ struct agent_pool {
     json_t *said; /* "pool" of the configuration that was learnt from; NULL: of none */
     uint64_t fingerprint;
     bool namespaces;
+    bool policed; /* the network has rules or rates, whatever a single pod has */
     struct part *parts[POOL_BUCKETS]; /* by number: all that are not gone */
     struct agent_pool *next;
 };

@@ -294,8 +294,9 @@ uint64_t agent_pools_take(struct agent *agent, const struct cni_conf *conf)
     const struct attachment *at = &conf->attachment;
     struct pool_part *part;
 
+    /* A pod's own rules want the device on another port than the pool's are. */
     if (!pool || pool->namespaces || at->n_requested || at->conf.has_mac ||
-        pool->fingerprint != fingerprint_of(conf->json)) {
+        pool->policed != at->conf.through_ovs || pool->fingerprint != fingerprint_of(conf->json)) {
         return 0;
     }
     part = pool_take(pool->pool, clock_ns());
@@ -334,6 +335,16 @@ int agent_pools_ready(struct agent *agent, const char *network, struct error *er
 }
 
 /* ---- setting ---- */
+
+static bool is_policed(const json_t *conf)
+{
+    struct policy policy = {0};
+    struct error err;
+    bool any = policy_read(&policy, conf, NULL, NULL, &err) == 0 && policy_any(&policy);
+
+    policy_clear(&policy);
+    return any;
+}
 
 int agent_pools_set(struct agent *agent, const struct cni_conf *conf,
                     const struct pool_limits *limits, struct error *err)
@@ -374,6 +385,7 @@ int agent_pools_set(struct agent *agent, const struct cni_conf *conf,
     pool->conf = copy;
     pool->fingerprint = fingerprint;
     pool->namespaces = !conf->attachment.kind->outside;
+    pool->policed = is_policed(copy);
     pool_set_limits(pool->pool, limits);
     agent_pools_pump(pools);
     return 0;

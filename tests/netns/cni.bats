@@ -434,7 +434,7 @@ del_after() { # COMMAND...
     conf ovs-macvlan
     add a
     change_conf '.bandwidth = {ingressRate: 1} | .mac = "no MAC" | .args.cni.ips = ["no IP"]'
-    refuses 2 "*bandwidth*" ADD a
+    refuses 7 "*bandwidth*" ADD a
     del a
     no_device a
 }

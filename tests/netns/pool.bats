@@ -795,6 +795,59 @@ take() { # POD
     assert_clean
 }
 
+# ---- rules and rates ----
+
+root_qdisc() { # DEVICE of the host
+    in_netns "$HOST" tc -j qdisc show dev "$1" | jq -r '.[] | select(.root) | .kind'
+}
+
+@test "rules and rates: a part gets them when it is taken, and keeps none when it comes back" {
+    need ovs-ofctl
+    make_pods a
+    agent_up
+    pool_conf ovs-dev-pool '{target: 2}'
+    change_conf '.acl = 3 | .bandwidth = {ingressRate: 5000000, egressRate: 5000000}'
+    fill
+    [ -z "$(flows)" ]
+    add a
+    [ -n "$(part_of a)" ]
+    device=$(device_of a)
+    [ "$(root_qdisc "$device")" = tbf ]
+    [ "$(flows 'table=52,ip' | wc -l)" = 3 ]
+    [ "$(meters | wc -l)" = 1 ]
+    change_conf --argjson added "$ADDED" '.prevResult = $added'
+    cni CHECK a
+    change_conf 'del(.prevResult)'
+    del a
+    pool_becomes 2 1 0
+    [ -z "$(flows)$(meters)" ]
+    [ "$(root_qdisc "$device")" != tbf ]
+    drain
+    assert_clean
+}
+
+@test "rules of one pod, of a network without: it gets a device of its own, on a port for pods with rules" {
+    need ovs-ofctl
+    make_pods a b
+    agent_up
+    pool_conf ovs-dev-pool '{target: 2}'
+    change_conf '.poolType = "macvtap"'
+    fill
+    (
+        change_conf '.args.cni.acl = 2'
+        add a
+    )
+    add b
+    [ -z "$(part_of a)" ]
+    [ -n "$(part_of b)" ]
+    [ "$(flows 'table=52,ip' | wc -l)" = 2 ]
+    [ "$(jq -r 'select(.port).port' "$DIR"/i/attachments/[ab]/* | sort -u | wc -l)" = 2 ]
+    del a
+    del b
+    drain
+    assert_clean
+}
+
 # ---- the older lock server's API ----
 
 @test "HTTP: fromCNI takes a device of the pool, fromKATA says which; metrics and health" {
