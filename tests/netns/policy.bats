@@ -293,7 +293,6 @@ mac_of() { # POD
 # ---- rates ----
 
 RATE=20000000
-! kernel_has ipvlan || RATE=5000000 # tests/vm is slow
 
 # What TCP brings from one pod to another in 3 s.
 got_from() { # FROM TO ADDRESS
