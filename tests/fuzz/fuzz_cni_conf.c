@@ -3,8 +3,27 @@
 #include "fuzz.h"
 #include "cni/cni.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Whatever was read can be made into flows, unless they are too many. */
+static void make_flows(const struct attachment *at)
+{
+    struct policy_pod pod = {.cookie = at->cookie, .port = 1, .ips = at->requested};
+    struct policy_program program;
+    struct error err = {0};
+    int rc;
+
+    pod.n_ips = at->n_requested;
+    pod.shared = at->kind->has_port;
+    rc = policy_program(&at->policy, &pod, &program, &err);
+    if (rc == 0) {
+        policy_program_clear(&program);
+    } else if (rc != -E2BIG) {
+        abort();
+    }
+}
 
 /* The last line is CNI_ARGS, if there is more than one. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -46,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             (kind->port && strlen(kind->port) >= IFNAMSIZ)) {
             abort();
         }
+        make_flows(&conf.attachment);
     }
     cni_conf_clear(&conf);
     free(args);
