@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The front door. Meson does the work, in build/.
 BUILD ?= build
-SUITES ?= unit fuzz-replay netns policy kill system vm
+SUITES ?= unit fuzz-replay netns packets kill system vm
 
 .PHONY: all deps check check-sanitize demo bench install format clean
 

@@ -14,7 +14,7 @@ DATAPATH=${SLUICE_DATAPATH:-netdev}
 BRIDGE_KINDS='ovs ovs-macvlan ovs-macvtap ovs-tc-routing'
 [ $DATAPATH = system ] || BRIDGE_KINDS+=' ovs-internal'
 # Those that are tested with packets under rules and rates; all of them by the agent, which is quicker.
-POLICY_KINDS='ovs ovs-macvlan ovs-tc-routing'
+POLICY_KINDS='ovs ovs-macvlan'
 [ -z "$AGENT_MODE" ] || POLICY_KINDS="$BRIDGE_KINDS ovs-dev-pool/tap ovs-dev-pool/macvtap"
 ! kernel_has ipvlan || POLICY_KINDS='ovs-ipvlan ovs-ipvtap' # in tests/vm
 
