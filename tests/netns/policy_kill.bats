@@ -28,7 +28,7 @@ teardown() {
 
 for_each_kind() { # FUNCTION
     local kind
-    for kind in $POLICY_KINDS; do
+    for kind in ovs ovs-macvlan ovs-tc-routing; do
         echo "kind $kind"
         "$1" "$kind"
         drop_pods a
