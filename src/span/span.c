@@ -18,8 +18,8 @@ const size_t span_n_stages = ARRAY_SIZE(span_stages);
 
 /* As most kinds make them; a step that is not here stands behind those that are. */
 static const char *const steps[] = {
-    "cni.gate",    "cni.queue", "cni.ipam",    "cni.ovs", "cni.link",       "cni.addr",
-    "del.sandbox", "del.cni", "del.take-apart", "del.netns",
+    "cni.gate", "cni.queue",   "cni.ipam", "cni.ovs",        "cni.link",  "cni.policy",
+    "cni.addr", "del.sandbox", "del.cni",  "del.take-apart", "del.netns",
 };
 
 size_t span_stage_index(const char *name)
